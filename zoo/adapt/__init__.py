@@ -1,0 +1,1 @@
+"""Compose a backbone with a strategy, and learn."""

@@ -1,0 +1,1 @@
+"""What exists: specs, plugins, the ledger, names. Never imports torch."""

@@ -1,0 +1,316 @@
+"""A backbone's module behind one contract: logits, features at a tap, stages, preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from zoo.catalog.spec import Backbone, Preprocessing
+from zoo.errors import DataError, UsageError
+
+#: The stage that holds the classifier.
+HEAD: Final = "head"
+
+
+class Network(nn.Module):
+    """A built backbone, classifier included.
+
+    It *is* the module for all that asks for tensors: `state_dict()`, `named_parameters()` and `to()` see the wrapped
+    module's own names, because both share one table of children.
+
+    Args:
+        module: what the backbone's builder returned, or any module of yours.
+        spec: the facts about it; None for a module of your own.
+        head: dotted name of the classifier; None = the spec's, else found.
+        tap: where `features` are read: None = the classifier's input; a stage's name; or any dotted module name.
+        preprocessing: how raw samples become tensors; None = the spec's.
+        weights: the name of the weights it holds ("arch.tag"), if any.
+        weights_id: their sha256, if any.
+        classes: names of the classifier's outputs, where the weights say so.
+        reason: why this accelerator was chosen.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        spec: Backbone | None = None,
+        *,
+        head: str | None = None,
+        tap: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        weights: str | None = None,
+        weights_id: str | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        object.__setattr__(self, "_module", module)
+        # One table of children for both, so that names are the module's own and `to()` or `eval()` reach it.
+        self._modules = module._modules
+        self._parameters = module._parameters
+        self._buffers = module._buffers
+        self._non_persistent_buffers_set = module._non_persistent_buffers_set
+        self.training = module.training
+        self.spec = spec
+        self.weights = weights
+        self.weights_id = weights_id
+        self.classes = classes
+        self.preprocessing = preprocessing or (spec.preprocessing if spec else None)
+        self.head_names = find_head(module, head or (spec.head if spec else None))
+        self.tap = self._check_tap(tap)
+        self._num_features = spec.num_features if spec and self.tap is None else None
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any) -> Any:
+        """Logits of the backbone's own classifier."""
+        return _call(self._module, x)
+
+    def features(self, x: Any) -> Tensor:
+        """Pooled features (N, D) at the tap. What lies behind the tap is not computed.
+
+        Args:
+            x: a tensor, a tuple of tensors, or a mapping of names to tensors: whatever the module eats.
+        """
+        captured: list[Any] = []
+
+        def at_input(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            captured.append(inputs[0])
+            raise _Reached
+
+        def at_output(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            captured.append(output)
+            raise _Reached
+
+        if self.tap is None:
+            handle = self._module.get_submodule(self.head_names[0]).register_forward_pre_hook(at_input)
+        else:
+            handle = self._module.get_submodule(self._tap_module(self.tap)).register_forward_hook(at_output)
+        try:
+            _call(self._module, x)
+        except _Reached:
+            return pool(captured[0], self._module)
+        finally:
+            handle.remove()
+        raise UsageError(f"the tap {self.tap or self.head_names[0]!r} was never reached in a forward pass")
+
+    @property
+    def num_features(self) -> int:
+        """Width D of the features at the tap."""
+        if self._num_features is None:
+            self._num_features = self._measure()
+        return self._num_features
+
+    def _measure(self) -> int:
+        size = self.preprocessing.input_size if self.preprocessing else self.spec.input_size if self.spec else None
+        if size is None or (self.spec and self.spec.input != "image"):
+            width = getattr(self._module.get_submodule(self.head_names[0]), "in_features", None)
+            if self.tap is None and width is not None:
+                return int(width)
+            raise UsageError("the width of the features is not known before a batch was seen")
+        example = next(iter(self.parameters()), torch.empty(0))
+        x = torch.zeros((2, self.in_chans, *size[1:]), device=example.device, dtype=example.dtype)
+        with running_in_eval(self), torch.no_grad():
+            return self.features(x).shape[1]
+
+    # -- what it is made of ----------------------------------------------------------------------------------------
+
+    @property
+    def module(self) -> nn.Module:
+        """The module the builder returned."""
+        return self._module
+
+    @property
+    def source_head(self) -> nn.Module | None:
+        """The classifier that came with the weights, or None where the weights are random or have none."""
+        head = self._module.get_submodule(self.head_names[0])
+        return None if self.weights is None or isinstance(head, nn.Identity) else head
+
+    @property
+    def in_chans(self) -> int:
+        """Input channels, read off the first convolution; 3 where there is none."""
+        for module in self._module.modules():
+            if isinstance(module, nn.Conv2d):
+                return module.in_channels
+        return 3
+
+    def taps(self) -> list[str]:
+        """Names of the stages that can be tapped, stem to last before the head. Any dotted module name works too."""
+        return [name for name in self._stage_modules() if name != HEAD]
+
+    def stages(self) -> dict[str, list[str]]:
+        """Parameter names by stage, stem to head. Every parameter is in exactly one."""
+        groups: dict[str, list[str]] = {name: [] for name in self._stage_modules()}
+        owner = [(prefix, name) for name, prefixes in self._stage_modules().items() for prefix in prefixes]
+        owner.sort(key=lambda pair: len(pair[0]), reverse=True)
+        first = next(iter(groups))
+        for parameter, _ in self._module.named_parameters():
+            stage = next((name for prefix, name in owner if _inside(parameter, prefix)), first)
+            groups[stage].append(parameter)
+        return {name: members for name, members in groups.items() if members}
+
+    def behind_tap(self) -> list[str]:
+        """Names of the stages that `features` does not use: those behind the tap, and the source head."""
+        names = list(self._stage_modules())
+        if self.tap is None:
+            return [HEAD]
+        stage = self.tap if self.tap in names else self._stage_of(self.tap)
+        return names[names.index(stage) + 1 :]
+
+    def _stage_of(self, module: str) -> str:
+        for name, prefixes in self._stage_modules().items():
+            if any(_inside(module, prefix) or _inside(prefix, module) for prefix in prefixes):
+                return name
+        return next(iter(self._stage_modules()))
+
+    def _stage_modules(self) -> Mapping[str, tuple[str, ...]]:
+        if self.spec and self.spec.stages:
+            return {**self.spec.stages, HEAD: self.head_names}
+        return derive_stages(self._module, self.head_names)
+
+    def _tap_module(self, tap: str) -> str:
+        stages = self._stage_modules()
+        return stages[tap][-1] if tap in stages else tap
+
+    def _check_tap(self, tap: str | None) -> str | None:
+        if tap is None or tap in self.taps() or tap in dict(self._module.named_modules()):
+            return tap
+        raise UsageError(
+            f"no tap called {tap!r}", hint=f"Taps: {', '.join(self.taps())}; or the dotted name of any module."
+        )
+
+    # -- nn.Module --------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Network:
+        """Set the wrapped module's mode too (it may override `train`)."""
+        self._module.train(mode)
+        self.training = mode
+        return self
+
+    def __repr__(self) -> str:
+        name = self.weights or (self.spec.name if self.spec else type(self._module).__name__)
+        return f"<Network {name}, features {self._num_features or '?'} at {self.tap or 'the head'}>"
+
+
+class _Reached(Exception):  # noqa: N818  (it is a signal, not an error)
+    """The tap was reached; the rest of the forward pass is not wanted."""
+
+
+def pool(features: Any, module: nn.Module | None = None) -> Tensor:
+    """Make (N, D) of what a tap gave: (N, D) as is, maps averaged over space, tokens averaged over positions.
+
+    Maps are (N, C, H, W), or (N, H, W, C) where the module says `output_fmt = "NHWC"`. A transformer's prefix tokens
+    (`num_prefix_tokens`) are left out of the average.
+    """
+    if isinstance(features, (tuple, list)) and features:
+        features = features[0]
+    if not isinstance(features, Tensor) or features.ndim < 2:
+        raise UsageError("the tap gives no tensor of features (N, ...)", hint="Choose another module as tap.")
+    if features.ndim == 4:
+        nhwc = str(getattr(module, "output_fmt", "NCHW")).upper().endswith("NHWC")
+        return features.mean(dim=(1, 2) if nhwc else (2, 3))
+    if features.ndim == 3:
+        skip = int(getattr(module, "num_prefix_tokens", 0) or 0)
+        return features[:, skip if features.shape[1] > skip else 0 :].mean(dim=1)
+    return features.flatten(1)
+
+
+def find_head(module: nn.Module, declared: str | None = None) -> tuple[str, ...]:
+    """Dotted names of the classifier's modules: the declared ones, else timm's, else the last linear layer."""
+    found: Any = declared.split(",") if declared else None
+    if found is None:
+        config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
+        found = config.get("classifier") if isinstance(config, Mapping) else getattr(config, "classifier", None)
+    if found is None:
+        found = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)][-1:]
+    names = tuple(name.strip() for name in ([found] if isinstance(found, str) else found))
+    known = dict(module.named_modules())
+    if not names or any(name not in known or not name for name in names):
+        raise UsageError(
+            f"{type(module).__name__} has no classifier {', '.join(names) or 'that can be found'}",
+            hint="Name it: Backbone(head='fc'), or compose(..., backbone_head='fc') for a module of your own.",
+        )
+    return names
+
+
+def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Stages read off the module's children, in order.
+
+    Containers called `blocks`, `stages`, `features` ... give one stage per child; a container whose name ends in a
+    digit (`layer1`) is one stage; layers before the first container are the `stem`; later ones, each run together,
+    are called after the first of the run.
+    """
+    stages: dict[str, tuple[str, ...]] = {}
+    run: list[str] = []
+
+    def close_run() -> None:
+        if run:
+            stages[run[0] if stages else "stem"] = tuple(run)
+            run.clear()
+
+    def visit(parent: nn.Module, prefix: str) -> None:
+        for name, child in parent.named_children():
+            path = f"{prefix}{name}"
+            if path in head:
+                continue
+            if any(name.startswith(f"{path}.") for name in head):
+                if next(iter(child.parameters(recurse=True)), None) is not None:
+                    run.extend(_beside_head(child, path, head))
+                continue
+            container = isinstance(child, (nn.Sequential, nn.ModuleList)) and len(child) > 1
+            if container and not name[-1].isdigit():
+                close_run()
+                for index, _ in child.named_children():
+                    stages[f"{path}.{index}"] = (f"{path}.{index}",)
+            elif container:
+                close_run()
+                stages[path] = (path,)
+            else:
+                run.append(path)
+
+    visit(module, "")
+    close_run()
+    stages[HEAD] = head
+    return stages
+
+
+def _beside_head(child: nn.Module, path: str, head: tuple[str, ...]) -> Iterator[str]:
+    for name, _ in child.named_children():
+        inner = f"{path}.{name}"
+        if not any(_inside(target, inner) for target in head):
+            yield inner
+
+
+@contextmanager
+def running_in_eval(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every submodule gets its own mode back."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes:
+            child.training = mode
+
+
+def _inside(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _call(module: nn.Module, x: Any) -> Any:
+    try:
+        if isinstance(x, Mapping):
+            return module(**x)
+        return module(*x) if isinstance(x, (tuple, list)) else module(x)
+    except RuntimeError as error:
+        text = str(error)
+        if "to have" in text and "channels" in text:
+            raise DataError(
+                "the input has another number of channels than the network",
+                why=text.splitlines()[0],
+                hint="Load the network with in_chans=N, or give images that the preprocessing can convert.",
+            ) from error
+        raise

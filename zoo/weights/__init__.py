@@ -1,0 +1,1 @@
+"""Bytes you can trust: from a name to a verified local file. Never imports torch."""
