@@ -1,0 +1,229 @@
+"""The seam between the core and a strategy.
+
+A strategy is a frozen dataclass of hyper-parameters of one of two kinds:
+
+- `ClosedForm` sees features and targets, never the network, and returns a head;
+- `Gradient` is given a model (backbone + head) and says what is trained when, and by which loss.
+
+The core owns the rest: features, the loop, devices, precision, checkpoints, saving, and the proof that what was to
+stay frozen did.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.adapt.heads import build_head
+from zoo.data.task import CLASSES, REGRESSION, Task
+from zoo.models.accelerator import Placement
+from zoo.models.network import HEAD, Network
+
+#: The target of a row that has none: class index for `CLASSES`; NaN in float targets.
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of a gradient strategy.
+
+    Attributes:
+        x: what the backbone eats, on its device.
+        y: (N,) class indices, or (N, C) floats. Rows without a label hold `UNLABELLED` (or NaN).
+        index: (N,) row numbers in the training rows, for what is known per sample (a teacher's outputs).
+        epoch: counted from 0.
+        view: which replayable augmentation of the samples this is; 0 = none.
+        target: a batch of unlabelled target samples, for strategies that need "target".
+    """
+
+    x: Any
+    y: Tensor
+    index: Tensor
+    epoch: int = 0
+    view: int = 0
+    target: Any = None
+
+    @property
+    def labelled(self) -> Tensor:
+        """(N,) mask of the rows that have a label."""
+        return self.y != UNLABELLED if self.y.ndim == 1 else ~torch.isnan(self.y).any(dim=1)
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What a teacher said of every training row, computed once, in evaluation mode, by its own preprocessing.
+
+    Attributes:
+        logits: (rows, C), or None where the teacher's classes are not the student's.
+        features: (rows, D) pooled features.
+        name: for messages.
+    """
+
+    features: Tensor
+    logits: Tensor | None
+    name: str
+    why_no_logits: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may know beside its model or features.
+
+    Attributes:
+        task: kind and classes of the targets.
+        placement: device and precision.
+        seed: of everything random.
+        rows: number of training rows, those without labels included.
+        features: call it for (features (N, D) float32, targets) of the labelled training rows at the tap, from the
+            feature store; costs one pass at most.
+        initial_state: the backbone's tensors before training, by name (for L2-SP, WiSE-FT).
+        teacher: outputs per training row, where the strategy needs "teacher".
+        target: features of the unlabelled target rows, for closed-form strategies that need "target".
+        source_head: the classifier that came with the weights, or None.
+        notes: add sentences here that the user should read.
+    """
+
+    task: Task
+    placement: Placement
+    seed: int = 0
+    rows: int = 0
+    features: Callable[[], tuple[Tensor, np.ndarray]] | None = None
+    initial_state: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher: TeacherOutputs | None = None
+    target: Tensor | None = None
+    source_head: nn.Module | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class Model(nn.Module):
+    """A backbone and a head: what a gradient strategy trains and what a fitted learner predicts with.
+
+    Tensors are named `backbone.*`, `head.*` and `extras.NAME.*`.
+    """
+
+    def __init__(self, backbone: Network, head: nn.Module, extras: Mapping[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.extras = nn.ModuleDict(extras or {})
+
+    def features(self, x: Any) -> Tensor:
+        """(N, D) at the backbone's tap."""
+        return self.backbone.features(x)
+
+    def forward(self, x: Any) -> Tensor:
+        """(N, C) outputs: logits, or numbers for regression."""
+        return self.head(self.backbone.features(x))
+
+    def stages(self) -> dict[str, list[str]]:
+        """Parameter names by stage: the backbone's up to the tap, then "head", then one stage per extra module."""
+        unused = set(self.backbone.behind_tap())
+        stages = {
+            name: [f"backbone.{parameter}" for parameter in parameters]
+            for name, parameters in self.backbone.stages().items()
+            if name not in unused
+        }
+        stages[HEAD] = [f"head.{name}" for name, _ in self.head.named_parameters()]
+        for extra, module in self.extras.items():
+            stages[extra] = [f"extras.{extra}.{name}" for name, _ in module.named_parameters()]
+        return {name: parameters for name, parameters in stages.items() if parameters}
+
+
+class ClosedForm(ABC):
+    """A strategy that solves for a head on features. Subclasses are frozen dataclasses."""
+
+    #: What it must be given; see `zoo.Strategy.needs`.
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def prepare(self, network: Network, context: Context) -> set[str]:
+        """Change the network before features are read (AdaBN); return the names of the tensors changed."""
+        return set()
+
+    @abstractmethod
+    def solve(self, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
+        """Return a head for features (N, D) float32 and targets as `zoo.data.task.infer_task` encodes them."""
+
+    def rebuild(self, num_features: int, outputs: int, tensors: Mapping[str, tuple[int, ...]]) -> nn.Module:
+        """Build an empty head for saved tensors (name -> shape); they are loaded into it afterwards."""
+        return build_head(getattr(self, "head", "linear"), num_features, outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient(ABC):
+    """A strategy that trains by gradient descent.
+
+    Args:
+        epochs: passes over the data; None = enough for `min_epochs` and 100 steps.
+        batch_size: rows a step.
+        lr: peak learning rate, before a stage's factor.
+        weight_decay: decoupled for "adamw".
+        optimizer: "adamw" or "sgd" (momentum 0.9 unless the recipe says otherwise).
+        momentum: of "sgd".
+        schedule: "cosine" (warm-up over the first 5 % of the steps, then down to 0) or "constant".
+        clip: largest norm of the gradient; None = no clipping.
+        head: "linear" or "mlp(N)".
+    """
+
+    epochs: int | None = None
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    clip: float | None = 1.0
+    head: str = "linear"
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    #: Fewest epochs when `epochs` is None.
+    min_epochs: ClassVar[int] = 10
+    #: BatchNorm layers keep their statistics and use them (evaluation mode) while training.
+    frozen_batchnorm: ClassVar[bool] = True
+
+    def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
+        """Change the fresh head or give extra modules (a projection, a discriminator); each is a stage of its own."""
+        return {}
+
+    def trainable(self, epoch: int, stages: tuple[str, ...]) -> Mapping[str, float]:
+        """Learning-rate factor by stage; 0 or absent = frozen in this epoch. A pure function of its arguments."""
+        return dict.fromkeys(stages, 1.0)
+
+    @abstractmethod
+    def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """Return {"loss": scalar, ...}; the other entries are shown and logged."""
+
+    def finish(self, model: Model, context: Context) -> None:
+        """Change the trained model once (WiSE-FT interpolation, merging LoRA factors)."""
+
+    def rebuild(self, num_features: int, outputs: int, tensors: Mapping[str, tuple[int, ...]]) -> nn.Module:
+        """Build an empty head for saved tensors (name -> shape); they are loaded into it afterwards."""
+        return build_head(self.head, num_features, outputs)
+
+
+def task_loss(outputs: Tensor, y: Tensor, task: Task, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean loss of the task: cross-entropy, binary cross-entropy per label, or squared error.
+
+    Args:
+        outputs: (N, C).
+        y: (N,) class indices, or (N, C) floats.
+        label_smoothing: of the cross-entropy, in [0, 1).
+    """
+    outputs = outputs.float()
+    if task.kind == CLASSES:
+        return nn.functional.cross_entropy(outputs, y, label_smoothing=label_smoothing)
+    if task.kind == REGRESSION:
+        return nn.functional.mse_loss(outputs, y)
+    return nn.functional.binary_cross_entropy_with_logits(outputs, y)
+
+
+def probabilities(outputs: Tensor, task: Task) -> Tensor:
+    """(N, C) probabilities of the outputs; regression outputs are returned as they are."""
+    if task.kind == REGRESSION:
+        return outputs
+    return outputs.softmax(dim=1) if task.kind == CLASSES else outputs.sigmoid()
