@@ -31,7 +31,7 @@ class Network(nn.Module):
         weights: the name of the weights it holds ("arch.tag"), if any.
         weights_id: their sha256, if any.
         classes: names of the classifier's outputs, where the weights say so.
-        reason: why this accelerator was chosen.
+        options: what the builder was given besides the number of classes and channels.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Network(nn.Module):
         weights: str | None = None,
         weights_id: str | None = None,
         classes: tuple[str, ...] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "_module", module)
@@ -58,6 +59,7 @@ class Network(nn.Module):
         self.weights = weights
         self.weights_id = weights_id
         self.classes = classes
+        self.options = dict(options or {})
         self.preprocessing = preprocessing or (spec.preprocessing if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)
