@@ -30,7 +30,7 @@ DTYPES: Final[Mapping[str, int]] = {
     "U32": 32, "I32": 32, "F32": 32,
     "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-#: The longest header read. The largest of the image models has 0.3 MB; the worst of this length costs 50 MB to parse.
+#: The longest header read. The largest of the image models has 0.3 MB; the worst of this length costs 100 MB to parse.
 MAX_HEADER: Final = 4 * 2**20
 #: Tensors in one file. The deepest networks have some thousands.
 MAX_TENSORS: Final = 50_000

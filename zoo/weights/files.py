@@ -1,0 +1,82 @@
+"""Files written whole or not at all, and the errors that disks give."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from zoo.errors import DiskError
+
+CHUNK: Final = 1 << 20
+
+#: Told the number of bytes that were just read or received.
+Tick = Callable[[int], None]
+
+
+@contextlib.contextmanager
+def disk_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn what the operating system says while `doing` something to `path` into a `DiskError`."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"cannot {doing} {path}",
+            why=error.strerror or str(error),
+            hint="Free some space, check the permissions, or set ZOO_HOME to another disk.",
+        ) from error
+
+
+def hash_file(path: Path, tick: Tick | None = None) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hash_stream(file, tick=tick)
+
+
+def hash_stream(source: BinaryIO, into: BinaryIO | None = None, tick: Tick | None = None) -> str:
+    """The sha256 of what is left of `source`, copied to `into` on the way."""
+    digest = hashlib.sha256()
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        if into is not None:
+            into.write(chunk)
+        if tick is not None:
+            tick(len(chunk))
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut, where the system can (Windows cannot open folders)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish(part: Path, target: Path) -> None:
+    """Give a finished file, written and synced, its final name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(part, target)
+    sync_folder(target.parent)
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write `content` so that readers see the old file or the new one, never a piece."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,50 @@
+"""Add a weights file of the user's own to the store and to the user's registry."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.catalog.ledger import add_weights
+from zoo.catalog.spec import Weights, check_weights
+from zoo.errors import UsageError
+from zoo.weights.header import read_header
+from zoo.weights.store import Store
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+
+
+def register_file(path: Path, weights: Weights, registry: Registry, *, replace: bool = False) -> Weights:
+    """Copy `path` into the store and write `weights` into `$ZOO_HOME/registry.toml`.
+
+    Args:
+        path: a safetensors file; it is left as it is.
+        weights: the entry; its source, sha256 and size are filled in here.
+        registry: re-read afterwards, so that the name is known at once.
+        replace: overwrite an entry of this name.
+
+    Raises:
+        UsageError: the name is taken.
+        IntegrityError: the file is no sound safetensors file.
+    """
+    check_weights(weights)
+    if not replace and any(known.name == weights.name for known in registry.weights(weights.name)):
+        raise UsageError(
+            f"weights {weights.name!r} exist already", hint="Choose another tag, or say --replace (replace=True)."
+        )
+    read_header(path)
+    settings = registry.settings
+    store = Store(settings)
+    sha256 = store.add(path)
+    blob = store.path(sha256)
+    entry = dataclasses.replace(
+        weights,
+        source=f"file:{blob.relative_to(settings.home).as_posix()}",
+        sha256=sha256,
+        bytes=blob.stat().st_size,
+    )
+    add_weights(settings.user_registry, entry, replace=replace)
+    registry.reload()
+    return next(known for known in registry.weights(weights.name) if known.name == weights.name)

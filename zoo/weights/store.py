@@ -1,0 +1,162 @@
+"""A content-addressed store: `$ZOO_HOME/blobs/sha256/ab/abcd....safetensors`, where a name is a proof.
+
+A blob appears under its name by one rename, after it was hashed and synced; it is never written again. Unfinished
+files live in `$ZOO_HOME/blobs/parts` and are swept when nobody holds their lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Final
+
+from zoo.catalog.spec import Weights
+from zoo.errors import IntegrityError, NotFoundError, ZooError
+from zoo.settings import Settings
+from zoo.weights.files import Tick, disk_errors, hash_stream, publish
+from zoo.weights.lock import Lock
+from zoo.weights.remembered import Remembered
+from zoo.weights.source import PICKLES, SHA256, LocalFile, source_of
+
+SUFFIX: Final = ".safetensors"
+#: An unfinished download may be resumed for this long.
+_RESUMABLE_S: Final = 7 * 24 * 3600
+
+
+class Store:
+    """Blobs by their sha256. Reading needs no right to write."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Final = settings
+        self.parts: Final = settings.blobs.parent / "parts"
+        self._lock: Lock | None = None
+
+    def path(self, sha256: str) -> Path:
+        """Where the blob with this hash is, or would be."""
+        if not SHA256.fullmatch(sha256):
+            raise IntegrityError(f"{sha256[:80]!r} is not a sha256 in hex")
+        return self.settings.blobs / sha256[:2] / f"{sha256}{SUFFIX}"
+
+    def has(self, sha256: str) -> bool:
+        """Whether the blob is here."""
+        return self.path(sha256).is_file()
+
+    def sha256_of(self, path: Path) -> str | None:
+        """The hash of a blob of this store, read off its name; None for any other path."""
+        name = path.name.removesuffix(SUFFIX)
+        if SHA256.fullmatch(name) and os.path.abspath(path) == os.path.abspath(self.path(name)):
+            return name
+        return None
+
+    def add(self, path: Path, *, expected: str | None = None, tick: Tick | None = None) -> str:
+        """Copy a file into the store, hashing on the way, and return its sha256.
+
+        Raises:
+            NotFoundError: there is no such file.
+            IntegrityError: its hash is not the `expected` one; nothing is added.
+            DiskError: the store cannot be written.
+        """
+        if not path.is_file():
+            raise NotFoundError(f"no file {path}", hint="Check the path.")
+        with disk_errors("copy into the store", path):
+            self.parts.mkdir(parents=True, exist_ok=True)
+            part = self.parts / f"add-{secrets.token_hex(8)}.part"
+            try:
+                with part.open("xb") as file, path.open("rb") as source:
+                    sha256 = hash_stream(source, file, tick)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if expected not in (None, sha256):
+                    raise IntegrityError(f"{path} has the sha256 {sha256}", why=f"{expected} was expected")
+                self.publish(part, sha256)
+            finally:
+                part.unlink(missing_ok=True)
+        return sha256
+
+    def publish(self, part: Path, sha256: str) -> Path:
+        """Give a hashed and synced part its blob's name."""
+        target = self.path(sha256)
+        publish(part, target)
+        return target
+
+    def verify(self, sha256: str) -> None:
+        """Hash a blob again.
+
+        Raises:
+            IntegrityError: its bytes are not those of its name.
+            NotFoundError: it is not here.
+        """
+        path = self.path(sha256)
+        if not path.is_file():
+            raise NotFoundError(f"no blob {sha256}", hint="Run `zoo pull` with the name of the weights.")
+        with disk_errors("read", path), path.open("rb") as file:
+            found = hash_stream(file)
+        if found != sha256:
+            raise IntegrityError(
+                f"{path} was damaged", why=f"its sha256 is {found}", hint="Remove it and pull the weights again."
+            )
+
+    def remove(self, sha256: str) -> bool:
+        """Remove a blob; whether it was here."""
+        path = self.path(sha256)
+        with disk_errors("remove", path):
+            if not path.is_file():
+                return False
+            path.unlink()
+        return True
+
+    def ls(self) -> list[str]:
+        """The hashes of all blobs, sorted."""
+        with disk_errors("list", self.settings.blobs):
+            names = (path.name.removesuffix(SUFFIX) for path in self.settings.blobs.glob(f"??/*{SUFFIX}"))
+            return sorted(name for name in names if SHA256.fullmatch(name))
+
+    def sweep(self) -> list[Path]:
+        """Remove unfinished files that nobody writes: copies at once, downloads once they are a week old."""
+        from filelock import FileLock, Timeout
+
+        removed: list[Path] = []
+        for part in sorted(self.parts.glob("*.part")) if self.parts.is_dir() else []:
+            with contextlib.suppress(OSError, Timeout):
+                age = time.time() - part.stat().st_mtime
+                if age < (60 if part.name.startswith(("add-", "fetch-")) else _RESUMABLE_S):
+                    continue
+                with FileLock(self.lock_of(part), timeout=0):
+                    part.unlink()
+                    removed.append(part)
+        return removed
+
+    @staticmethod
+    def lock_of(part: Path) -> Path:
+        """The file whose lock its writer holds."""
+        return part.with_suffix(".lock")
+
+    def held(self, weights: Weights) -> str | None:
+        """The hash of the blob that holds `weights`, if it is here: by the registry's pin, else by `zoo.lock`."""
+        source = source_of(weights)
+        if source.file.endswith(PICKLES):
+            known = weights.sha256 or weights.sha256_prefix
+            made = Remembered(self.settings).converted(known) if known else None
+            made = made or self._locked(weights, converted=True)
+            return made if made is not None and self.has(made) else None
+        sha256 = weights.sha256 or self._locked(weights, converted=False)
+        return sha256 if sha256 is not None and self.has(sha256) else None
+
+    def is_pulled(self, weights: Weights) -> bool:
+        """Whether `weights` can be loaded without the network. No byte is hashed."""
+        try:
+            source = source_of(weights)
+            return source.path.is_file() if isinstance(source, LocalFile) else self.held(weights) is not None
+        except ZooError:  # a damaged lock, say: then they cannot be loaded
+            return False
+
+    def _locked(self, weights: Weights, *, converted: bool) -> str | None:
+        if self._lock is None:
+            self._lock = Lock.of(self.settings)
+        entry = self._lock.entry(weights)
+        if entry is None:
+            return None
+        return entry.converted_sha256 if converted else entry.sha256
