@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ def infer_task(targets: Any, classes: tuple[str, ...] | None = None) -> tuple[Ta
 
     Args:
         targets: (N,) or (N, C), anything `np.asarray` takes.
-        classes: known names. For integer targets they are indices into it; strings must be among it.
+        classes: known names. Strings must be among them. Integers are matched by name where every name is an integer
+            ("3" is the class 3), else they are indices.
 
     Returns:
         The task, and the targets as int64 (N,) class indices, float32 (N, C) of 0/1, or float32 (N, C) numbers.
@@ -47,9 +49,7 @@ def infer_task(targets: Any, classes: tuple[str, ...] | None = None) -> tuple[Ta
     Raises:
         DataError: labels outside the known classes, non-finite numbers, or a shape no task has.
     """
-    array = np.asarray(targets)
-    if array.dtype == object:
-        array = np.asarray([str(value) for value in array.ravel()]).reshape(array.shape)
+    array = _as_array(targets)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iub":
         array = array[:, 0]
     if array.ndim == 1 and array.dtype.kind in "iubUS":
@@ -57,39 +57,109 @@ def infer_task(targets: Any, classes: tuple[str, ...] | None = None) -> tuple[Ta
     if array.ndim == 2 and array.dtype.kind in "iubf" and np.isin(array, (0, 1)).all():
         return Task(MULTI_LABEL, _columns(array, classes)), array.astype(np.float32)
     if array.ndim in (1, 2) and array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(
-                f"{int((~np.isfinite(array)).sum())} targets are not finite",
-                hint="Remove the rows whose target is NaN or infinite.",
-            )
-        array = array.reshape(len(array), -1).astype(np.float32)
-        return Task(REGRESSION, _columns(array, classes)), array
+        return _numbers(array, classes)
     raise DataError(
         f"targets of shape {array.shape} and type {array.dtype} fit no task",
-        hint="Give integers or strings for classes, an (N, C) array of 0 and 1 for several labels, floats for regression.",
+        hint="Give integers or strings for classes, an (N, C) array of 0 and 1 for several labels, "
+        "floats for regression.",
     )
+
+
+def encode(targets: Any, task: Task) -> np.ndarray:
+    """Encode targets for a task that is already known, e.g. that of a fitted learner.
+
+    Raises:
+        DataError: the targets are of another kind, or have labels that the task does not know.
+    """
+    if task.kind == REGRESSION:
+        array = _as_array(targets)
+        if array.ndim in (1, 2) and array.dtype.kind in "iubf":
+            return _numbers(array.astype(np.float32), task.classes)[1]
+    found, encoded = infer_task(targets, task.classes)
+    if found.kind != task.kind:
+        raise DataError(
+            f"the targets are {found.kind}, but {task.kind} is what was learned",
+            hint="Give targets of the same kind as those fitted.",
+        )
+    return encoded
+
+
+def multi_hot(label_sets: Sequence[Sequence[str]], classes: tuple[str, ...] | None = None) -> tuple[Task, np.ndarray]:
+    """Encode sets of labels as (N, C) of 0/1, columns sorted by name unless `classes` gives them.
+
+    Raises:
+        DataError: a label that is not among `classes`.
+    """
+    seen = sort_labels({label for labels in label_sets for label in labels})
+    names = classes if classes is not None else tuple(seen)
+    index = {name: column for column, name in enumerate(names)}
+    _refuse_unknown([name for name in seen if name not in index], names)
+    encoded = np.zeros((len(label_sets), len(names)), dtype=np.float32)
+    for row, labels in enumerate(label_sets):
+        encoded[row, [index[label] for label in labels]] = 1
+    return Task(MULTI_LABEL, names), encoded
+
+
+def sort_labels(labels: set[str]) -> list[str]:
+    """Names in order: as numbers where all are integers ("2" before "10"), else as text."""
+    return sorted(labels, key=int) if labels and all(is_integer(label) for label in labels) else sorted(labels)
+
+
+def is_integer(text: str) -> bool:
+    """Whether the text is the plain form of an integer ("7", "-1", not "07" or "1.0")."""
+    return text.removeprefix("-").isdecimal() and str(int(text)) == text
+
+
+def _as_array(targets: Any) -> np.ndarray:
+    if hasattr(targets, "detach"):
+        targets = targets.detach().cpu()
+    array = np.asarray(targets)
+    if array.dtype == object:
+        array = np.asarray([str(value) for value in array.ravel()]).reshape(array.shape)
+    return array
 
 
 def _classes(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, np.ndarray]:
     if classes is None:
         names, codes = np.unique(array, return_inverse=True)
+        if array.dtype.kind == "S":
+            names = names.astype(str)
         return Task(CLASSES, tuple(str(name) for name in names)), codes.astype(np.int64)
-    if array.dtype.kind in "US":
+    if array.dtype.kind in "US" or all(is_integer(name) for name in classes):
         index = {name: i for i, name in enumerate(classes)}
-        unknown = sorted({str(value) for value in array} - set(index))
-        if unknown:
-            raise DataError(
-                f"labels {', '.join(unknown[:5])} are not among the {len(classes)} known classes",
-                hint=f"Known: {', '.join(classes[:10])}.",
-            )
-        return Task(CLASSES, classes), np.asarray([index[str(value)] for value in array], dtype=np.int64)
+        labels, codes = np.unique(array.astype(int) if array.dtype.kind == "b" else array, return_inverse=True)
+        texts = [str(label) for label in (labels.astype(str) if labels.dtype.kind == "S" else labels)]
+        _refuse_unknown([text for text in texts if text not in index], classes)
+        return Task(CLASSES, classes), np.asarray([index[text] for text in texts], dtype=np.int64)[codes]
     codes = array.astype(np.int64)
     outside = codes[(codes < 0) | (codes >= len(classes))]
     if len(outside):
         raise DataError(
-            f"label {int(outside[0])} is out of range: there are {len(classes)} classes, 0 to {len(classes) - 1}"
+            f"label {int(outside[0])} is out of range: there are {len(classes)} classes, 0 to {len(classes) - 1}",
+            hint="Give class names, or integers that count from 0.",
         )
     return Task(CLASSES, classes), codes
+
+
+def _numbers(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, np.ndarray]:
+    if not np.isfinite(array).all():
+        rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        raise DataError(
+            f"{len(rows)} targets are not finite, the first in row {rows[0]}",
+            hint="Remove the rows whose target is NaN or infinite.",
+        )
+    array = array.reshape(len(array), -1).astype(np.float32)
+    return Task(REGRESSION, _columns(array, classes)), array
+
+
+def _refuse_unknown(unknown: list[str], classes: tuple[str, ...]) -> None:
+    if unknown:
+        one = len(unknown) == 1
+        raise DataError(
+            f"{'label' if one else 'labels'} {', '.join(unknown[:5])} {'is' if one else 'are'} out of range: "
+            f"not among the {len(classes)} known classes",
+            hint=f"Known: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}.",
+        )
 
 
 def _columns(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[str, ...]:

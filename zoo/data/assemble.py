@@ -1,0 +1,175 @@
+"""Samples, labels and split names into `Data`: the checks that every source shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
+from zoo.data.images import FileSamples, refuse_unreadable, verify
+from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot, sort_labels
+from zoo.errors import DataError
+
+#: Other words for the three splits.
+SPLIT_NAMES: Final = {
+    "train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL, "test": TEST,
+    "testing": TEST,
+}  # fmt: skip
+_ORDER: Final = (TRAIN, VAL, TEST)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the targets before they are read.
+
+    Attributes:
+        task: the task of a fitted learner; its kind and classes must be met.
+        classes: names alone, e.g. of a Hugging Face `ClassLabel`.
+    """
+
+    task: Task | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The class names known, if any."""
+        return self.task.classes if self.task else self.classes
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a source read, before any check.
+
+    Attributes:
+        name: of the data set.
+        samples: all samples, or the paths of picture files that are still to be verified.
+        labels: one a sample (see `infer_task`; a list of lists of names is multi-label), or None.
+        splits: a split name for each sample, or None.
+        classes: names in the order of the outputs, where the source itself says so.
+        path: of the folder or manifest.
+        source: what to open again.
+        notes: so far.
+    """
+
+    name: str
+    samples: Samples | Sequence[Path]
+    labels: Any = None
+    splits: Sequence[str] | None = None
+    classes: tuple[str, ...] | None = None
+    path: Path | None = None
+    source: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
+    """Check the rows and make `Data` of them.
+
+    Raises:
+        DataError: no samples, unreadable files, labels that do not fit, only one class, or a class that only val or
+            test has.
+    """
+    if len(rows.samples) == 0:
+        raise DataError(f"{rows.name} is empty: it has no samples", hint="Give at least two samples of each class.")
+    if rows.labels is not None and len(rows.labels) != len(rows.samples):
+        raise DataError(
+            f"{len(rows.samples)} samples, but {len(rows.labels)} labels",
+            hint="Give one label for each sample, in the same order.",
+        )
+    task, targets = _targets(rows, known)
+    samples, kept, skipped = _readable(rows.samples, skip_bad)
+    names = None if rows.splits is None else np.asarray(rows.splits)
+    splits = {}
+    for name in (TRAIN,) if names is None else [n for n in _ORDER if n in set(rows.splits or ())]:
+        chosen = kept if names is None else kept[names[kept] == name]
+        if not len(chosen):
+            raise DataError(f"no image of split {name} can be read", hint="Mend or remove the unreadable images.")
+        splits[name] = Split(name, samples, chosen, None if targets is None else targets[chosen], task)
+    if task is not None:
+        _check_classes(rows.name, task, splits, fitted=known.task is not None)
+    notes = (*rows.notes, *_skip_note(skipped), *_conflicts(samples, splits, targets, task))
+    return Data(
+        rows.name,
+        task,
+        splits,
+        path=rows.path,
+        source=rows.source,
+        divided=names is not None,
+        notes=notes,
+        skipped=tuple(skipped),
+    )
+
+
+def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:
+    if rows.labels is None:
+        return None, None
+    classes = known.classes or rows.classes
+    if isinstance(rows.labels, list) and rows.labels and isinstance(rows.labels[0], (list, tuple)):
+        task, targets = multi_hot(rows.labels, known.names or classes)
+        if known.task and known.task.kind != task.kind:
+            raise DataError(f"the targets are {task.kind}, but {known.task.kind} is what was learned")
+        return task, targets
+    if known.task is not None:
+        labels = rows.labels
+        if rows.classes and np.asarray(labels).dtype.kind in "iu":
+            # Indices into the source's own names mean something else in the learner's order.
+            _, codes = infer_task(labels, rows.classes)
+            labels = np.asarray(rows.classes)[codes]
+        return known.task, encode(labels, known.task)
+    if classes is None and isinstance(rows.labels, list) and all(isinstance(label, str) for label in rows.labels):
+        classes = tuple(sort_labels(set(rows.labels)))
+    return infer_task(rows.labels, classes)
+
+
+def _readable(samples: Samples | Sequence[Path], skip_bad: bool) -> tuple[Samples, np.ndarray, list[Unreadable]]:
+    if isinstance(samples, Samples):
+        return samples, np.arange(len(samples)), []
+    digests, bad = verify(samples)
+    if not skip_bad or len(bad) == len(samples):
+        refuse_unreadable(bad, len(samples))
+    kept = np.asarray([row for row, digest in enumerate(digests) if digest is not None], dtype=np.int64)
+    return FileSamples(samples, digests), kept, bad
+
+
+def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:
+    if task.kind != CLASSES or fitted:
+        return
+    present = {split: set(np.unique(part.targets).tolist()) for split, part in splits.items()}
+    if TRAIN in present:
+        for split, seen in present.items():
+            missing = [task.classes[code] for code in sorted(seen - present[TRAIN])]
+            if missing:
+                raise DataError(
+                    f"{name}: class {', '.join(map(repr, missing[:5]))} is in {split}, but train has no sample of it",
+                    hint=f"Add samples of it to train, or take it out of {split}.",
+                )
+    everywhere = set().union(*present.values())
+    if len(everywhere) < 2:
+        only = task.classes[next(iter(everywhere))]
+        raise DataError(f"{name} has only one class, {only!r}", hint="Learning needs samples of at least two classes.")
+
+
+def _skip_note(skipped: list[Unreadable]) -> list[str]:
+    if not skipped:
+        return []
+    listed = ", ".join(Path(one.location).name for one in skipped[:10])
+    return [f"{len(skipped)} unreadable images left out: {listed}{', ...' if len(skipped) > 10 else ''}"]
+
+
+def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray | None, task: Task | None) -> list[str]:
+    """A note where the same file content stands under different labels."""
+    if not isinstance(samples, FileSamples) or targets is None or task is None or task.kind != CLASSES:
+        return []
+    first: dict[str, int] = {}
+    found = []
+    for row in (int(row) for split in splits.values() for row in split.rows):
+        other = first.setdefault(samples.digest(row), row)
+        if targets[other] != targets[row]:
+            labels = [task.classes[targets[other]], task.classes[targets[row]]]
+            found.append(f"{samples.location(other)} ({labels[0]}) and {samples.location(row)} ({labels[1]})")
+    if not found:
+        return []
+    return [f"{len(found)} files have the content of one with another label: {'; '.join(found[:3])}"]

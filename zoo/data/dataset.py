@@ -1,0 +1,180 @@
+"""An opened data set: samples, their targets, and the named splits that divide them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from zoo.data.task import Task
+from zoo.errors import DataError
+
+TRAIN: Final = "train"
+VAL: Final = "val"
+TEST: Final = "test"
+
+
+class Samples:
+    """Raw samples by row. One subclass for each place that samples come from."""
+
+    def __len__(self) -> int:
+        raise TypeError(f"{type(self).__name__} must say its length")
+
+    def raw(self, row: int, shorter: int | None = None) -> Any:
+        """The sample as it is: an upright RGB or L picture, a uint8 (H, W[, C]) array, or a float array or tensor.
+
+        Args:
+            row: 0-based.
+            shorter: the shorter side a picture will be resized to, so that a far larger one can be decoded cheaply.
+        """
+        raise TypeError(f"{type(self).__name__} must give raw samples")
+
+    def digest(self, row: int) -> str:
+        """sha256 of the raw sample, in hex."""
+        raise TypeError(f"{type(self).__name__} must give digests")
+
+    def location(self, row: int) -> str:
+        """Where the sample is, for people."""
+        return f"sample {row}"
+
+    def path(self, row: int) -> Path | None:
+        """The sample's file, where it has one."""
+        return None
+
+    def take(self, rows: np.ndarray) -> Any:
+        """Many raw samples as one array or tensor where that costs no decoding, else None."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some rows of some samples, with their targets.
+
+    Attributes:
+        name: "train", "val", "test", or what `choose` made of them.
+        samples: where raw samples come from.
+        rows: int64 (N,), rows of `samples`.
+        targets: encoded targets of these rows (see `zoo.data.task.infer_task`), or None.
+        task: what the targets mean, or None.
+    """
+
+    name: str
+    samples: Samples
+    rows: np.ndarray
+    targets: np.ndarray | None = None
+    task: Task | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def raw(self, index: int, shorter: int | None = None) -> Any:
+        """The raw sample at a position of this split; see `Samples.raw`."""
+        return self.samples.raw(int(self.rows[index]), shorter)
+
+    def digest(self, index: int) -> str:
+        """sha256 of the raw sample, in hex: of a file's bytes, or of an array's type, shape and bytes."""
+        return self.samples.digest(int(self.rows[index]))
+
+    def digests(self) -> list[str]:
+        """`digest` of every sample, in order."""
+        return [self.samples.digest(int(row)) for row in self.rows]
+
+    def location(self, index: int) -> str:
+        """A file's path or a row's number, for messages."""
+        return self.samples.location(int(self.rows[index]))
+
+    @property
+    def paths(self) -> list[Path | None]:
+        """Each sample's file, or None where it has none."""
+        return [self.samples.path(int(row)) for row in self.rows]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
+        """The samples at these positions, in this order."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        targets = None if self.targets is None else self.targets[chosen]
+        return replace(self, rows=self.rows[chosen], targets=targets)
+
+    def renamed(self, name: str) -> Split:
+        """The same samples under another name."""
+        return replace(self, name=name)
+
+    def unlabelled(self) -> Split:
+        """The same samples without their targets."""
+        return replace(self, targets=None, task=None)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, and why."""
+
+    location: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """An opened data set.
+
+    Attributes:
+        name: short, for people and folder names.
+        task: what the targets mean; None where there are no targets.
+        splits: by name. Data without splits have one, "train".
+        path: the folder or manifest it was read from, absolute, or None.
+        source: what to give `open_data` to get it again (a path or a built-in name), or None.
+        divided: whether the source itself named its splits.
+        notes: what a person should know: samples left out, one file under two labels.
+        skipped: unreadable files left out on demand.
+    """
+
+    name: str
+    task: Task | None
+    splits: Mapping[str, Split]
+    path: Path | None = None
+    source: str | None = None
+    divided: bool = False
+    notes: tuple[str, ...] = ()
+    skipped: tuple[Unreadable, ...] = ()
+    _fingerprint: list[str] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return sum(len(split) for split in self.splits.values())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the head's outputs; empty without targets."""
+        return self.task.classes if self.task else ()
+
+    @property
+    def train(self) -> Split:
+        """What may be fitted.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        if TRAIN not in self.splits:
+            raise DataError(
+                f"{self.name} has no split named train",
+                why=f"It has: {', '.join(self.splits)}.",
+                hint="Add a train split, or use this data for evaluation only.",
+            )
+        return self.splits[TRAIN]
+
+    @property
+    def held_out(self) -> Split:
+        """What an evaluation uses: test, else val; data without splits whole, under the name "all"."""
+        for name in (TEST, VAL):
+            if name in self.splits:
+                return self.splits[name]
+        whole = next(iter(self.splits.values()))
+        return whole if self.divided else whole.renamed("all")
+
+    def fingerprint(self) -> str:
+        """sha256 over the classes and the ordered (split, digest, target) rows: the data's identity."""
+        if not self._fingerprint:
+            from zoo.data.fingerprint import of_splits
+
+            self._fingerprint.append(of_splits(self.splits, self.task))
+        return self._fingerprint[0]

@@ -1,0 +1,105 @@
+"""A folder of class folders, optionally under train/ val/ test/; or a folder of loose pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.data.assemble import SPLIT_NAMES, Rows
+from zoo.data.images import SUFFIXES
+from zoo.errors import DataError
+
+
+def read_folder(root: Path) -> Rows:
+    """Read class folders: the folder's name is the label; deeper folders belong to their class.
+
+    Raises:
+        DataError: no class folders, no image at all, or a class folder without an image.
+    """
+    folders = _subfolders(root)
+    divided = [f for f in folders if f.name.lower() in SPLIT_NAMES and _subfolders(f)]
+    notes: tuple[str, ...] = ()
+    if divided and (len(divided) == len(folders) or any(SPLIT_NAMES[f.name.lower()] == "train" for f in divided)):
+        if others := [f.name for f in folders if f not in divided]:
+            notes = (f"folders beside the splits left out: {', '.join(others[:10])}",)
+        _refuse_twins(root, divided)
+        found = [
+            (path, label, SPLIT_NAMES[part.name.lower()]) for part in divided for path, label in _class_folders(part)
+        ]
+        splits = [split for _, _, split in found]
+    else:
+        found = [(path, label, "") for path, label in _class_folders(root)]
+        splits = None
+    return Rows(
+        root.name,
+        [path for path, _, _ in found],
+        [label for _, label, _ in found],
+        splits,
+        path=root,
+        source=str(root),
+        notes=notes,
+    )
+
+
+def read_loose(root: Path) -> Rows:
+    """Read every picture under a folder, sorted by path, without labels.
+
+    Raises:
+        DataError: there is none.
+    """
+    paths = list(pictures(root))
+    if not paths:
+        raise _no_images(root)
+    return Rows(root.name, paths, path=root, source=str(root))
+
+
+def pictures(root: Path) -> Iterator[Path]:
+    """Every picture file under a folder, sorted; hidden files and folders are passed over."""
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+                yield Path(folder, name)
+
+
+def _class_folders(root: Path) -> list[tuple[Path, str]]:
+    classes = _subfolders(root)
+    found = [(path, folder.name) for folder in classes for path in pictures(folder)]
+    if not found:
+        raise _no_images(root, loose=next(pictures(root), None) is not None)
+    filled = {label for _, label in found}
+    empty = [folder for folder in classes if folder.name not in filled]
+    if empty:
+        listed = ", ".join(str(folder) for folder in empty[:10])
+        raise DataError(
+            f"{'class folder' if len(empty) == 1 else 'class folders'} without an image: {listed}",
+            hint="Put images of that class there, or remove the folder.",
+        )
+    return found
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _refuse_twins(root: Path, divided: list[Path]) -> None:
+    seen: dict[str, str] = {}
+    for folder in divided:
+        split = SPLIT_NAMES[folder.name.lower()]
+        if split in seen:
+            raise DataError(
+                f"{root}: {seen[split]} and {folder.name} both stand for the split {split}", hint="Keep one of them."
+            )
+        seen[split] = folder.name
+
+
+def _no_images(root: Path, *, loose: bool = False) -> DataError:
+    if loose:
+        return DataError(
+            f"{root} has images, but no class folders",
+            hint="Move the images into one folder for each class: ROOT/ants/1.jpg, ROOT/bees/2.jpg.",
+        )
+    return DataError(
+        f"no images in {root}", hint="Expected one folder for each class: ROOT/ants/1.jpg, ROOT/bees/2.jpg."
+    )
