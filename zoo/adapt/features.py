@@ -6,6 +6,7 @@ sample), so a data set that grew costs only its new samples and identical sample
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -118,8 +119,20 @@ def space_key(network: Network, placement: Placement) -> str:
 
 def state_hash(network: Network) -> str:
     """sha256 over every tensor of the network, names, types and shapes included."""
-    digest = hashlib.sha256()
+    return hashlib.sha256(json.dumps(tensor_hashes(network)).encode()).hexdigest()
+
+
+def tensor_hashes(network: Network) -> dict[str, str]:
+    """Tensor name -> sha256 of its type, shape and values."""
+    hashes = {}
     for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+        hashes[name] = digest.hexdigest()
+    return hashes
+
+
+@functools.cache
+def shared_store() -> FeatureStore:
+    """The store that learners of this process share unless they are given one."""
+    return FeatureStore()

@@ -1,1 +1,12 @@
-"""The command line."""
+"""The command line: a thin face over the Python API. Nothing here imports torch before a verb needs it."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run `zoo` and exit with its code."""
+    import sys
+
+    from zoo.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""Put a backbone and a strategy together."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import nn
+
+from zoo.adapt.features import FeatureStore
+from zoo.adapt.learner import Learner
+from zoo.adapt.source import ModuleSource, NamedSource
+from zoo.adapt.strategy import ClosedForm, Gradient
+from zoo.catalog.near import nearest
+from zoo.catalog.spec import Backbone, Preprocessing, Strategy
+from zoo.catalog.targets import load
+from zoo.errors import UsageError
+from zoo.models.accelerator import choose
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+
+#: A strategy that needs this starts from a random network.
+RANDOM_WEIGHTS: Final = "random-weights"
+
+
+def compose(
+    backbone: str | Backbone | nn.Module,
+    strategy: str | Strategy | ClosedForm | Gradient,
+    *,
+    weights: str | Path | None = "default",
+    tap: str | None = None,
+    accelerator: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    in_chans: int = 3,
+    backbone_head: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    registry: Registry | None = None,
+    store: FeatureStore | None = None,
+    **options: Any,
+) -> Learner:
+    """Compose a backbone with a strategy. Names are resolved now; weights are pulled and loaded by `fit`.
+
+    Args:
+        backbone: a name (`arch`, `arch.tag`, `plugin/arch`), a spec, or a module of your own (a copy is used; yours
+            is never changed).
+        strategy: a name, a spec, or a strategy object.
+        weights: "default", a tag, `arch.tag`, a path of a safetensors file, or None for random weights.
+        tap: where features are read: None = the classifier's input; else a stage or a dotted module name.
+        accelerator: "auto", "cpu", "cuda", "cuda:1", "mps" ...
+        precision: "auto", "fp32", "bf16" or "fp16".
+        seed: of everything random.
+        in_chans: channels of the input; loaded weights are adapted as timm does.
+        backbone_head: dotted name of the classifier in a module of your own.
+        preprocessing: of a module of your own that is given raw samples.
+        registry: where names are looked up; None = the default registry.
+        store: where features are kept; None = the store of this process.
+        options: hyper-parameters of the strategy.
+
+    Raises:
+        NotFoundError: no such backbone, weights or strategy.
+        UsageError: options or choices that do not fit together.
+    """
+    from zoo.catalog.registry import default
+
+    registry = registry or default()
+    placement = choose(accelerator, precision)
+    spec, made = make_strategy(strategy, options, registry)
+    if isinstance(backbone, nn.Module):
+        if weights != "default":
+            raise UsageError("a module of your own keeps the weights it has", hint="Leave `weights` out.")
+        source: Any = ModuleSource(copy.deepcopy(backbone), head=backbone_head, tap=tap, preprocessing=preprocessing)
+    else:
+        if RANDOM_WEIGHTS in made.needs:
+            weights = _no_weights(backbone, weights, spec)
+        found, chosen = registry.resolve(backbone, weights)
+        source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
+    learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
+    registry.tell("zoo_composed", learner=learner)
+    return learner
+
+
+def make_strategy(
+    strategy: str | Strategy | ClosedForm | Gradient, options: dict[str, Any], registry: Registry
+) -> tuple[Strategy | None, ClosedForm | Gradient]:
+    """A strategy object from a name, a spec or itself, with its options applied and checked."""
+    if isinstance(strategy, (ClosedForm, Gradient)):
+        _check_options(type(strategy), type(strategy).__name__, options)
+        return None, dataclasses.replace(strategy, **options) if options else strategy  # type: ignore[type-var]
+    spec = strategy if isinstance(strategy, Strategy) else registry.strategy(strategy)
+    make = load(spec.make)
+    _check_options(make, spec.name, options)
+    made = make(**{**spec.options, **options})
+    if not isinstance(made, (ClosedForm, Gradient)):
+        raise UsageError(
+            f"strategy {spec.name!r} makes a {type(made).__name__}", why="It must be a ClosedForm or a Gradient."
+        )
+    return spec, made
+
+
+def _check_options(make: Any, name: str, options: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(make) if field.init]
+    for option in options:
+        if option not in known:
+            near = nearest(option, known)
+            raise UsageError(
+                f"strategy {name!r} has no option {option!r}",
+                hint=f"Did you mean {' or '.join(near)}?" if near else f"Options: {', '.join(known) or 'none'}.",
+            )
+
+
+def _no_weights(backbone: str | Backbone, weights: str | Path | None, spec: Strategy | None) -> None:
+    named = isinstance(backbone, str) and "." in backbone
+    if named or weights not in ("default", "none", None):
+        raise UsageError(
+            f"{spec.name if spec else 'this strategy'} starts from random weights, but weights were named",
+            hint="Leave the weights out, or choose fine-tune.",
+        )
+    return None

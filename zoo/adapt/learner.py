@@ -1,0 +1,315 @@
+"""A backbone and a strategy, composed: fit, evaluate, predict, save, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.adapt.evaluation import Evaluation, evaluate
+from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
+from zoo.adapt.heads import build_head
+from zoo.adapt.rows import Rows, gather
+from zoo.adapt.source import NamedSource, Source
+from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
+from zoo.adapt.training import train as train_model
+from zoo.catalog.spec import Strategy
+from zoo.data.dataset import Split
+from zoo.data.open import open_data
+from zoo.data.preprocess import reader
+from zoo.data.task import CLASSES, MULTI_LABEL, Task
+from zoo.errors import TrainingError, UsageError
+from zoo.models.accelerator import Placement
+from zoo.models.network import Network
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+
+#: Called with (what, done, total) while something long runs.
+Progress = Callable[[str, int, int], None]
+
+
+class Learner:
+    """What `zoo.compose` gives. Attributes below are None until `fit` has run or a run was loaded.
+
+    Attributes:
+        source: where the network comes from.
+        strategy: the strategy object with its hyper-parameters.
+        spec: the strategy's spec; None for an object of your own.
+        placement: device and precision, and why.
+        model: backbone and head.
+        task: kind and classes of the targets.
+        evaluation: of the reported split.
+        history: one dict per epoch; empty for closed forms.
+        record: what `run.json` keeps about the data and the fit.
+        notes: sentences the user should read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        strategy: ClosedForm | Gradient,
+        spec: Strategy | None,
+        *,
+        placement: Placement,
+        seed: int,
+        registry: Registry,
+        store: FeatureStore | None = None,
+    ) -> None:
+        self.source = source
+        self.strategy = strategy
+        self.spec = spec
+        self.placement = placement
+        self.seed = seed
+        self.registry = registry
+        self.store = store or shared_store()
+        self.model: Model | None = None
+        self.task: Task | None = None
+        self.evaluation: Evaluation | None = None
+        self.history: list[dict[str, Any]] = []
+        self.record: dict[str, Any] = {}
+        self.notes: list[str] = []
+
+    # -- learning --------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train: Any,
+        val: Any = None,
+        target: Any = None,
+        *,
+        labels_per_class: int | None = None,
+        ignore_target_labels: bool = False,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Learner:
+        """Learn from data and report on rows that were not learned from.
+
+        Args:
+            train: a folder, a CSV manifest, `(X, y)`, a dataset, or the name of a built-in set.
+            val: another data set to report on, or the name of a split ("val", "test"). None = the `val` split, else a
+                seeded stratified 20 % of the training rows.
+            target: rows without labels, for strategies that use them; "rest" = the rows that `labels_per_class` set
+                aside.
+            labels_per_class: learn from this many labelled rows a class only.
+            ignore_target_labels: accept a `target` that has labels, and never look at them.
+            skip_bad: go on without the samples that cannot be read.
+            progress: called with (what, done, total).
+
+        Returns:
+            This learner, fitted; `evaluation` holds the reported figures.
+
+        Raises:
+            DataError: the data cannot be learned from.
+            TrainingError: the loss became non-finite, or a frozen tensor changed.
+        """
+        began = time.perf_counter()
+        rows = gather(
+            train,
+            val,
+            target,
+            needs=self.needs,
+            labels_per_class=labels_per_class,
+            ignore_target_labels=ignore_target_labels,
+            skip_bad=skip_bad,
+            seed=self.seed,
+        )
+        network = self.source.network(progress).to(self.placement.device)
+        self.notes = [*rows.notes]
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model, history, seconds = self._learn(network, rows, progress)
+        self.model, self.task, self.history = model.eval(), rows.task, history
+        self.evaluation = evaluate(
+            self._outputs(rows.report, progress), rows.report.targets, rows.task, split=rows.report_name
+        )
+        self.record = {
+            "data": rows.describe(),
+            "seconds": {**seconds, "total": time.perf_counter() - began},
+        }
+        return self
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the strategy must be given."""
+        return frozenset(self.strategy.needs) | frozenset(self.spec.needs if self.spec else ())
+
+    def _learn(
+        self, network: Network, rows: Rows, progress: Progress | None
+    ) -> tuple[Model, list[dict[str, Any]], dict[str, float]]:
+        passes: list[float] = []
+
+        def features() -> tuple[Tensor, np.ndarray]:
+            start = time.perf_counter()
+            found = self._features(network, rows.train, progress, "features")
+            passes.append(time.perf_counter() - start)
+            return found, rows.train.targets
+
+        context = Context(
+            task=rows.task,
+            placement=self.placement,
+            seed=self.seed,
+            rows=len(rows.all),
+            features=features,
+            teacher=self._teacher(network, rows, progress),
+            source_head=network.source_head,
+            notes=self.notes,
+        )
+        start = time.perf_counter()
+        if isinstance(self.strategy, ClosedForm):
+            model, history = self._solve(network, rows, context, progress), []
+        else:
+            model, history = self._train(network, rows, context, progress)
+        spent = time.perf_counter() - start
+        return model, history, {"features": sum(passes), "fit": spent - sum(passes)}
+
+    def _solve(self, network: Network, rows: Rows, context: Context, progress: Progress | None) -> Model:
+        assert isinstance(self.strategy, ClosedForm)
+        self.strategy.prepare(network, context)
+        before = tensor_hashes(network)
+        found, targets = context.features()
+        head = self.strategy.solve(found, targets, context)
+        if changed := [name for name, value in tensor_hashes(network).items() if before[name] != value]:
+            raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")
+        return Model(network, head.to(self.placement.device))
+
+    def _train(
+        self, network: Network, rows: Rows, context: Context, progress: Progress | None
+    ) -> tuple[Model, list[dict[str, Any]]]:
+        strategy = self.strategy
+        assert isinstance(strategy, Gradient)
+        head = build_head(strategy.head, network.num_features, rows.task.outputs)
+        model = Model(network, head).to(self.placement.device)
+        read = reader(network.preprocessing, network.in_chans)
+        history = train_model(
+            model,
+            strategy,
+            lambda epoch: rows.batches(read, strategy.batch_size, seed=self.seed, epoch=epoch),
+            context,
+            steps_per_epoch=rows.steps(strategy.batch_size),
+            on_epoch=lambda epoch, metrics: self.registry.tell(
+                "zoo_epoch_end", learner=self, epoch=epoch, metrics=metrics
+            ),
+            progress=progress,
+        )
+        return model, history
+
+    def _teacher(self, network: Network, rows: Rows, progress: Progress | None) -> Any:
+        if "teacher" not in self.needs:
+            return None
+        from zoo.adapt.teacher import resolve_teacher
+
+        teacher = resolve_teacher(
+            getattr(self.strategy, "teacher", None), registry=self.registry, placement=self.placement, store=self.store
+        )
+        return teacher.outputs(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
+
+    def _features(self, network: Network, split: Split, progress: Progress | None, what: str) -> Tensor:
+        told = (lambda done, total: progress(what, done, total)) if progress else None
+        return self.store.features(network, split, self.placement, progress=told)
+
+    # -- using -----------------------------------------------------------------------------------------------------
+
+    def evaluate(self, test: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Evaluation:
+        """Evaluate on labelled data: its `test` split, else `val`, else all of it.
+
+        Raises:
+            DataError: labels that this learner does not know.
+        """
+        task = self._fitted().task
+        data = open_data(test, task_classes=task.classes, skip_bad=skip_bad)
+        if data.task.kind != task.kind:
+            raise UsageError(f"this learner predicts {task.kind}, the data has {data.task.kind}")
+        name = next((name for name in ("test", "val", "train") if name in data.splits))
+        split = data.splits[name]
+        return evaluate(self._outputs(split, progress), split.targets, task, split=name)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Predict raw samples.
+
+        Args:
+            x: arrays, tensors, PIL images, paths, or a folder of pictures. uint8 arrays (N, H, W[, C]) are raw
+                samples and are preprocessed; floating ones pass unchanged.
+
+        Returns:
+            (N,) class names; (N, C) of 0/1 for several labels; (N,) or (N, C) numbers for regression.
+        """
+        task = self._fitted().task
+        found = self.predict_proba(x)
+        if task.kind == CLASSES:
+            return np.asarray(task.classes)[found.argmax(axis=1)]
+        if task.kind == MULTI_LABEL:
+            return (found > 0.5).astype(np.int64)
+        return found[:, 0] if found.shape[1] == 1 else found
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
+        task = self._fitted().task
+        split = x if isinstance(x, Split) else open_data(x, labelled=False).only
+        return probabilities(self._outputs(split, None), task).numpy()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the outputs."""
+        return self._fitted().task.classes
+
+    def _outputs(self, split: Split, progress: Progress | None) -> Tensor:
+        """(N, C) float32 outputs on the CPU."""
+        model = self._fitted().model
+        found = self._features(model.backbone, split, progress, "predict")
+        with torch.inference_mode():
+            return torch.cat(
+                [model.head(to_device(part, self.placement)).float().cpu() for part in found.split(4096)]
+            ).clone()
+
+    def _fitted(self) -> Any:
+        if self.model is None or self.task is None:
+            raise UsageError("this learner is not fitted yet", hint="Call fit(train) first, or load a run.")
+        return self
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def save(self, run: str | Path, *, embed: bool = True) -> Path:
+        """Write a run folder: run.json, model.safetensors, history.jsonl, README.md.
+
+        Args:
+            run: a folder that does not exist yet.
+            embed: store every tensor, so that the run loads anywhere; False stores only those that differ from the
+                source weights, with their sha256.
+
+        Raises:
+            UsageError: the folder exists, or `embed=False` without source weights.
+        """
+        from zoo.adapt.saved import save
+
+        return save(self._fitted(), Path(run), embed=embed)
+
+    def publish(
+        self, name: str, *, license: str | None = None, replace: bool = False, default: bool | None = None
+    ) -> Any:
+        """Make the fitted backbone, with the head as its classifier, new weights in the user's registry.
+
+        Args:
+            name: `arch.tag`.
+            license: of the new weights; None = that of the source weights, if any.
+            replace: overwrite an entry of this name.
+            default: whether it becomes the architecture's default; None = only if it has none yet.
+
+        Returns:
+            The new `zoo.Weights`.
+        """
+        from zoo.adapt.publish import publish
+
+        return publish(self._fitted(), name, license=license, replace=replace, default=default)
+
+    def __repr__(self) -> str:
+        strategy = self.spec.name if self.spec else type(self.strategy).__name__
+        weights = self.source.weights.name if self.source.weights else self.source.name
+        state = str(self.evaluation) if self.evaluation else "not fitted"
+        return f"<Learner {weights} + {strategy}: {state}>"
+

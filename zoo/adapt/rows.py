@@ -1,0 +1,124 @@
+"""The rows of one fit: what is learned from, what is reported on, and which have no label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.adapt.strategy import UNLABELLED
+from zoo.data import loading
+from zoo.data.dataset import Data, Split, concat
+from zoo.data.open import open_data
+from zoo.data.preprocess import Reader
+from zoo.data.split import choose
+from zoo.data.task import CLASSES, Task
+from zoo.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one fit sees.
+
+    Attributes:
+        data: the training data set, as opened.
+        task: kind and classes.
+        train: labelled rows.
+        all: `train`, then the unlabelled rows (their targets are `UNLABELLED` or NaN).
+        report: rows that nothing was chosen on.
+        report_name: "val" or "test".
+        notes: sentences the user should read.
+    """
+
+    data: Data
+    task: Task
+    train: Split
+    all: Split
+    report: Split
+    report_name: str
+    notes: tuple[str, ...] = ()
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of one epoch."""
+        return math.ceil(len(self.all) / batch_size)
+
+    def batches(self, read: Reader, batch_size: int, *, seed: int, epoch: int) -> Iterable[Any]:
+        """One epoch's batches; the order is a pure function of seed and epoch."""
+        return loading.batches(self.all, read, batch_size, shuffle_seed=(seed << 20) + epoch)
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` keeps: where the data was, its fingerprint and how many rows each part had."""
+        return {
+            "name": self.data.name,
+            "path": str(self.data.path) if self.data.path else None,
+            "fingerprint": self.data.fingerprint(),
+            "rows": {
+                "train": len(self.train),
+                "unlabelled": len(self.all) - len(self.train),
+                self.report_name: len(self.report),
+            },
+        }
+
+
+def gather(
+    train: Any,
+    val: Any,
+    target: Any,
+    *,
+    needs: frozenset[str],
+    labels_per_class: int | None,
+    ignore_target_labels: bool,
+    skip_bad: bool,
+    seed: int,
+) -> Rows:
+    """Open the data, set the reported split aside, then the labels, then add the unlabelled rows.
+
+    Raises:
+        DataError: the data cannot be learned from.
+        UsageError: a target that the strategy cannot use, lacks, or that has labels.
+    """
+    if target is not None and not needs & {"target", "unlabelled"}:
+        raise UsageError("this strategy has no use for unlabelled target data", hint="Leave `target` out.")
+    if target is None and "target" in needs:
+        raise UsageError("this strategy needs unlabelled target data", hint="Give it: fit(train, target=...).")
+    data = open_data(train, skip_bad=skip_bad)
+    named = val if isinstance(val, str) and (val in data.splits or val in ("val", "test")) else None
+    chosen = choose(
+        data, val=named, labels_per_class=labels_per_class, seed=seed, hold_out=val is None or named is not None
+    )
+    notes = [*data.notes]
+    report, report_name = chosen.report, chosen.report_name
+    if val is not None and named is None:
+        other = open_data(val, task_classes=data.task.classes, skip_bad=skip_bad)
+        report_name = next(name for name in ("val", "test", "train") if name in other.splits)
+        report = other.splits[report_name]
+        report_name = "val" if report_name == "train" else report_name
+        notes += other.notes
+    unlabelled = chosen.rest if isinstance(target, str) and target == "rest" else None
+    if target is not None and unlabelled is None:
+        unlabelled = _unlabelled(target, ignore_target_labels, skip_bad)
+    everything = chosen.train
+    if unlabelled is not None and len(unlabelled):
+        everything = concat(chosen.train, unlabelled.with_targets(_no_labels(data.task, len(unlabelled))))
+    return Rows(data, data.task, chosen.train, everything, report, report_name, tuple(notes))
+
+
+def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:
+    data = open_data(target, labelled=None, skip_bad=skip_bad)
+    name = "train" if "train" in data.splits else next(iter(data.splits))
+    split = data.splits[name]
+    if split.targets is not None and not ignore_labels:
+        raise UsageError(
+            "the target data has labels, and a target must have none",
+            hint="Give samples only, or say ignore_target_labels=True (--ignore-target-labels).",
+        )
+    return split
+
+
+def _no_labels(task: Task, n: int) -> np.ndarray:
+    if task.kind == CLASSES:
+        return np.full(n, UNLABELLED, dtype=np.int64)
+    return np.full((n, task.outputs), np.nan, dtype=np.float32)

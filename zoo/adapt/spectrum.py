@@ -1,0 +1,84 @@
+"""Standardised features in the basis where ridge regression is diagonal and logistic regression nearly so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import DataError
+
+#: A feature whose standard deviation is below this part of its mean holds nothing but fp32 rounding.
+CONSTANT: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Standardised features X (N, D) as X = rows @ basis.T, everything float64.
+
+    Attributes:
+        mean: (D,) of the features.
+        inverse_scale: (D,) 1 / standard deviation; 0 for a constant feature, whose weight is then 0.
+        basis: (D, R) orthonormal, R = rank of X.
+        rows: (N, R) coordinates X @ basis; their columns are orthogonal and sum to 0.
+        squares: (R,) squared singular values of X, descending.
+    """
+
+    mean: Tensor
+    inverse_scale: Tensor
+    basis: Tensor
+    rows: Tensor
+    squares: Tensor
+
+    def fold(self, weight: Tensor, bias: Tensor) -> nn.Linear:
+        """Make a head for raw features of weights (R, C) and biases (C,) in this basis.
+
+        Raises:
+            DataError: the weights of the raw features do not fit into fp32.
+        """
+        folded = (self.basis @ weight) * self.inverse_scale[:, None]
+        head = nn.Linear(*folded.shape)
+        with torch.no_grad():
+            head.weight.copy_(folded.T)
+            head.bias.copy_(bias - self.mean @ folded)
+        if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
+            raise DataError("the features are so small that a head for them overflows", hint="Rescale the features.")
+        return head
+
+
+def decompose(features: Tensor) -> Spectrum:
+    """Standardise features (N, D) and rotate them onto their principal axes.
+
+    The smaller of the Gram (N, N) and the covariance (D, D) is decomposed. The weights of a ridge or logistic
+    regression lie in the span of the rows, so nothing is lost when N < D, and the problem shrinks to (N, N).
+
+    Raises:
+        DataError: no rows, no features, or numbers that are not finite.
+    """
+    if features.ndim != 2 or 0 in features.shape:
+        raise DataError(f"features of shape {tuple(features.shape)} cannot be learned from", hint="Give (N, D).")
+    x = features.detach().cpu().double()
+    if not bool(x.isfinite().all()):
+        bad = int((~x.isfinite()).any(dim=1).sum())
+        raise DataError(
+            f"the features of {bad} of {len(x)} samples are not finite",
+            why="The backbone overflowed, or its input was not finite.",
+            hint="Try precision=fp32, and check the samples.",
+        )
+    mean = x.mean(dim=0)
+    x = x - mean
+    scale = x.square().mean(dim=0).sqrt()
+    varies = scale > CONSTANT * mean.abs()
+    inverse_scale = torch.where(varies, 1 / torch.where(varies, scale, 1.0), 0.0)
+    x *= inverse_scale
+    wide = x.shape[1] > x.shape[0]
+    squares, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    squares, vectors = squares.flip(0), vectors.flip(1)
+    rank = int((squares > squares[0] * max(x.shape) * torch.finfo(x.dtype).eps).sum())
+    squares, vectors = squares[:rank], vectors[:, :rank]
+    if wide:
+        singular = squares.sqrt()
+        return Spectrum(mean, inverse_scale, (x.T @ vectors) / singular, vectors * singular, squares)
+    return Spectrum(mean, inverse_scale, vectors.contiguous(), x @ vectors, squares)

@@ -1,0 +1,153 @@
+"""The group of verbs, its global options, and how a run ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from zoo import __version__
+from zoo.catalog.near import nearest
+from zoo.cli.output import Output
+from zoo.errors import DiskError, UsageError, ZooError
+from zoo.settings import Settings
+
+#: verb -> module of this package; imported when the verb is used.
+VERBS: Final = {
+    "list": "catalog",
+    "show": "catalog",
+    "strategies": "catalog",
+    "plugins": "catalog",
+    "register": "weights",
+    "fit": "learn",
+    "pretrain": "learn",
+    "evaluate": "use",
+    "predict": "use",
+    "demo": "demo",
+}
+
+
+class Verbs(click.Group):
+    """Finds a verb's module by name, and the nearest verb for an unknown one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"zoo.cli.{VERBS[cmd_name]}")
+        return getattr(module, f"{cmd_name}_verb")
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in VERBS:
+            near = nearest(args[0], VERBS)
+            raise UsageError(
+                f"no verb {args[0]!r}",
+                hint=f"Did you mean {' or '.join(near)}?" if near else f"Verbs: {', '.join(VERBS)}.",
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option("--registry", type=click.Path(path_type=Path), metavar="FILE", help="The topmost registry file.")
+@click.option("--offline", is_flag=True, help="No request leaves this machine.")
+@click.option("-p", "plugin_flags", multiple=True, metavar="no:NAME", help="Disable a plugin; it is never imported.")
+@click.option("--plugins-dir", type=click.Path(path_type=Path), metavar="DIR", help="A folder of plugin files.")
+@click.version_option(__version__, prog_name="zoo", message="%(prog)s %(version)s")
+@click.pass_context
+def zoo(
+    ctx: click.Context, registry: Path | None, offline: bool, plugin_flags: Sequence[str], plugins_dir: Path | None
+) -> None:
+    """Transfer learning by composition: any backbone, any strategy, on real input."""
+    settings = Settings()
+    ctx.obj = dataclasses.replace(
+        settings,
+        offline=offline or settings.offline,
+        registry=registry or settings.registry,
+        plugins_dir=plugins_dir or settings.plugins_dir,
+        disabled=settings.disabled + tuple(_disabled(flag) for flag in plugin_flags),
+    )
+    if registry is not None and not registry.is_file():
+        raise UsageError(f"no registry file {registry}", hint="Give the path of a registry.toml.")
+    if ctx.invoked_subcommand is None:
+        from zoo.cli.catalog import status
+
+        status(ctx.obj)
+
+
+def _disabled(flag: str) -> str:
+    if not flag.startswith("no:") or len(flag) == 3:
+        raise UsageError(f"-p {flag} is not understood", hint="Write -p no:NAME.")
+    return flag[3:]
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. Every error ends here."""
+    out = Output(json="--json" in args, quiet="-q" in args or "--quiet" in args)
+    debug = os.environ.get("ZOO_DEBUG", "") not in ("", "0")
+    try:
+        zoo.main(args=list(args), prog_name="zoo", standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except ZooError as error:
+        shown: BaseException = error
+    except click.UsageError as error:
+        shown = _from_click(error)
+    except (click.Abort, KeyboardInterrupt):
+        out.error("interrupted", "Interrupted.", None, None, ())
+        return 130
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        # The reader has gone; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        shown = _from_os(error) or error
+    except Exception as error:
+        shown = error
+    if debug:
+        import traceback
+
+        traceback.print_exception(shown)
+    if isinstance(shown, ZooError):
+        out.error(shown.code, shown.message, shown.why, shown.hint, getattr(shown, "__notes__", ()))
+        return shown.exit_code
+    out.error(
+        "internal",
+        f"{type(shown).__name__}: {shown}",
+        "This is a fault of the zoo or of a plugin, not of your input.",
+        "Run it again with ZOO_DEBUG=1 for the traceback.",
+        getattr(shown, "__notes__", ()),
+    )
+    return 1
+
+
+def _from_click(error: click.UsageError) -> UsageError:
+    verb = error.ctx.command_path if error.ctx else "zoo"
+    possible = getattr(error, "possibilities", None)
+    near = f"Did you mean {' or '.join(sorted(possible))}? " if possible else ""
+    text = error.format_message().split(" Did you mean")[0].split(" (Possible options")[0]
+    return UsageError(text.rstrip("."), hint=f"{near}See {verb} --help.")
+
+
+def _from_os(error: OSError) -> ZooError | None:
+    if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT):
+        return DiskError(
+            f"{error.strerror}: {error.filename or 'the disk'}",
+            hint="Free some space, or choose another place with -o or ZOO_HOME.",
+        )
+    return None

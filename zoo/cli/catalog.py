@@ -1,0 +1,236 @@
+"""list, show, strategies, plugins: what exists."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.options import open_registry
+from zoo.cli.output import Output, count, modes
+from zoo.errors import NotFoundError, ZooError
+from zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zoo.catalog.registry import Registry
+
+
+@click.command("list")
+@click.argument("glob", required=False)
+@click.option("--family", help="Only this family, for instance resnet.")
+@click.option("--input", "kind", help="Only backbones that eat this: image, audio, text, table ...")
+@click.option("--pretrained", is_flag=True, help="Only those that have weights.")
+@click.option("--license", help="Only those with weights under this licence, for instance apache-2.0.")
+@click.option("--max-params", type=float, metavar="N", help="At most N parameters, for instance 30e6.")
+@click.option("--pulled", is_flag=True, help="Only those with weights on this disk.")
+@click.option("--plugin", help="Only those of this plugin.")
+@click.option("--all", "shadowed", is_flag=True, help="Also those whose short name another plugin has.")
+@modes
+@click.pass_obj
+def list_verb(
+    settings: Settings,
+    glob: str | None,
+    family: str | None,
+    kind: str | None,
+    pretrained: bool,
+    license: str | None,
+    max_params: float | None,
+    pulled: bool,
+    plugin: str | None,
+    shadowed: bool,
+    out: Output,
+) -> None:
+    """List backbones. GLOB matches names, for instance 'resnet*' or '*.tv_in1k'."""
+    registry = open_registry(settings, out)
+    specs = registry.backbones(
+        glob,
+        family=family,
+        input=kind,
+        pretrained=pretrained or None,
+        license=license,
+        max_params=max_params,
+        pulled=pulled or None,
+        plugin=plugin,
+        shadowed=shadowed,
+    )
+    rows = [registry.row(spec) for spec in specs]
+    out.data(rows, lambda console: _draw_backbones(console, rows))
+    if not rows:
+        out.note("Nothing matches. `zoo list` without filters shows everything.")
+
+
+def _draw_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "plugin", "family"):
+        table.add_column(title, no_wrap=True)
+    for title in ("params", "features", "input"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("weights", "licence", "pulled"):
+        table.add_column(title, no_wrap=True)
+    for row in rows:
+        others = len(row["weights"]) - 1
+        weights = row["default_weights"] or (row["weights"][0] if row["weights"] else "–")
+        table.add_row(
+            row["name"],
+            row["plugin"],
+            row["family"],
+            count(row["params"]),
+            str(row["num_features"]),
+            "x".join(map(str, row["input_size"])),
+            weights + (f" +{others}" if others > 0 else ""),
+            row["license"] or "–",
+            "yes" if row["pulled"] else "",
+        )
+    console.print(table)
+
+
+@click.command("show")
+@click.argument("name")
+@modes
+@click.pass_obj
+def show_verb(settings: Settings, name: str, out: Output) -> None:
+    """Show one backbone, one set of weights, or one strategy."""
+    registry = open_registry(settings, out)
+    facts = describe(registry, name)
+    out.data(facts, lambda console: _draw_facts(console, facts))
+
+
+def describe(registry: Registry, name: str) -> dict[str, Any]:
+    """The facts about what `name` names: weights (`arch.tag`), a backbone, or a strategy."""
+    if "." in name.rpartition("/")[2]:
+        backbone, weights = registry.resolve(name)
+        assert weights is not None
+        return {"kind": "weights", **plain(weights), "backbone": backbone.full_name}
+    try:
+        spec = registry.backbone(name)
+    except NotFoundError as missing:
+        try:
+            return {"kind": "strategy", **strategy_row(registry.strategy(name))}
+        except ZooError:
+            raise missing from None
+    facts = {
+        key: value for key, value in plain(spec).items() if key in ("head", "input", "gmacs", "summary", "paper", "stages")
+    }
+    return {"kind": "backbone", **registry.row(spec), **facts}
+
+
+def strategy_row(spec: Any) -> dict[str, Any]:
+    """The facts about a strategy, with the keys of `zoo strategies --json`."""
+    return {
+        "name": spec.name,
+        "plugin": spec.plugin,
+        "kind": spec.kind,
+        "needs": sorted(spec.needs),
+        "summary": spec.summary,
+        "options": dict(spec.options),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Specs as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for key, value in facts.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in (None, {}, []))
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        table.add_row(key, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    console.print(table)
+
+
+def _short(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@click.command("strategies")
+@modes
+@click.pass_obj
+def strategies_verb(settings: Settings, out: Output) -> None:
+    """List the ways to adapt a backbone."""
+    rows = [strategy_row(spec) for spec in open_registry(settings, out).strategies()]
+
+    def draw(console: Console) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("name", "kind", "needs", "what it does"):
+            table.add_column(title)
+        for row in rows:
+            table.add_row(row["name"], row["kind"], ", ".join(row["needs"]) or "–", row["summary"])
+        console.print(table)
+
+    out.data(rows, draw)
+
+
+@click.command("plugins")
+@modes
+@click.pass_obj
+def plugins_verb(settings: Settings, out: Output) -> None:
+    """List plugins, what they give, and what is wrong with them."""
+    registry = open_registry(settings, out)
+    keys = ("name", "version", "origin", "state", "gives", "problem")
+    rows = [{key: plain(getattr(report, key)) for key in keys} for report in registry.reports()]
+
+    def draw(console: Console) -> None:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in keys:
+            table.add_column(title)
+        for row in rows:
+            table.add_row(*(str(row[key] if row[key] is not None else "") for key in keys))
+        console.print(table)
+
+    out.data(rows, draw)
+
+
+def status(settings: Settings) -> None:
+    """What `zoo` alone says: what is here, and what to try."""
+    out = Output()
+    registry = open_registry(settings, out)
+    specs = registry.backbones()
+    reports = registry.reports()
+    broken = [report.name for report in reports if report.state == "failed"]
+    runs = sorted(path.parent for path in Path("runs").glob("*/run.json"))
+    lines = [
+        f"{len(specs)} backbones, {len(registry.weights())} weights, {len(registry.strategies())} strategies, "
+        f"from {len(reports)} plugins" + (f" ({', '.join(broken)} failed: zoo plugins)" if broken else ""),
+        f"home: {settings.home}",
+    ]
+    if runs:
+        lines.append(f"runs here: {', '.join(map(str, runs[-3:]))}")
+    lines += [
+        "",
+        "Try:",
+        "  zoo demo                                      the main job, offline, on real handwritten digits",
+        "  zoo list 'resnet*' --max-params 30e6           which backbones there are",
+        "  zoo fit PHOTOS -b resnet18 -s linear-probe     PHOTOS: a folder with one folder per class",
+        "  zoo --help                                    all verbs",
+    ]
+    for line in lines:
+        click.echo(line)
+
+

@@ -1,0 +1,75 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.errors import UsageError
+from zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+    from zoo.cli.output import Output
+
+
+def open_registry(settings: Settings, out: Output) -> Registry:
+    """The registry of this call; what it noticed is said on stderr."""
+    from zoo.catalog.registry import Registry
+
+    registry = Registry(settings=settings)
+    out.notes(registry.notes)
+    return registry
+
+
+def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of `fit` and `pretrain`."""
+    for option in reversed(
+        (
+            click.option("-o", "--output", "run", type=click.Path(path_type=Path), metavar="RUN",
+                         help="Where the run is saved; default runs/ARCH-STRATEGY-N."),
+            click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                         help="A hyper-parameter of the strategy; may be repeated."),
+            click.option("--tap", metavar="STAGE", help="Read features at this stage instead of before the classifier."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ..."),
+            click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
+            click.option("--in-chans", type=click.IntRange(1), default=3, show_default=True, help="Input channels."),
+            click.option("--labels-per-class", type=click.IntRange(1), metavar="K", help="Learn from K labels a class."),
+            click.option("--val", metavar="SPLIT", help="Report on this split; `test` then fits all of train."),
+            click.option("--target", metavar="DATA",
+                         help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),
+            click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target; never look at labels."),
+            click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Rows a step and a forward pass."),
+            click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Read `key=value` pairs; a value is JSON where it reads as JSON (3, 1e-3, true, null), else a string."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair} is not understood", hint="Write --set key=value, for instance epochs=5.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        values[key.strip().replace("-", "_")] = value
+    return values
+
+
+def free_run(arch: str, strategy: str) -> Path:
+    """The first of runs/ARCH-STRATEGY-1, -2 ... that does not exist."""
+    number = 1
+    while (path := Path("runs") / f"{arch}-{strategy}-{number}").exists():
+        number += 1
+    return path

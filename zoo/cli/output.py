@@ -1,0 +1,99 @@
+"""The one place that prints. Data goes to stdout; notes, progress and errors go to stderr."""
+
+from __future__ import annotations
+
+import json as _json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Output:
+    """How a verb speaks.
+
+    Args:
+        json: data as one JSON document; errors too.
+        quiet: no notes and no progress.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+
+    def data(self, value: Any, show: Callable[[Console], None]) -> None:
+        """Print `value` as JSON, or let `show` draw it for a person."""
+        if self.json:
+            click.echo(_json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+        else:
+            show(self.console())
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """A rich console on stdout (or stderr); it honours NO_COLOR and pipes."""
+        from rich.console import Console
+
+        stream = sys.stderr if stderr else sys.stdout
+        wide = None if stream.isatty() else 200
+        return Console(file=stream, width=wide, highlight=False, soft_wrap=not stream.isatty())
+
+    def note(self, text: str) -> None:
+        """One sentence for the person, on stderr."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def notes(self, texts: Iterable[str]) -> None:
+        """Several notes, each said once."""
+        for text in dict.fromkeys(texts):
+            self.note(f"note: {text}")
+
+    def error(self, code: str, message: str, why: str | None, hint: str | None, notes: Sequence[str]) -> None:
+        """One error on stderr, and as JSON on stdout where JSON was asked for."""
+        if self.json:
+            click.echo(_json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False))
+        click.echo(f"error[{code}]: {message}", err=True)
+        for line in (why, *notes, hint):
+            if line:
+                click.echo(f"  {line}", err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None] | None]:
+        """Bars with rate and time left on stderr: `with out.progress() as told: ...told("features", 3, 10)`."""
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from zoo.cli.bars import bars
+
+        with bars(self.console(stderr=True)) as told:
+            yield told
+
+
+def modes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb `--json` and `-q`, and pass it an `Output` as `out`."""
+    import functools
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, json: bool, quiet: bool, **kwargs: Any) -> Any:
+        return function(*args, out=Output(json=json, quiet=quiet), **kwargs)
+
+    wrapped = click.option("-q", "--quiet", is_flag=True, help="No notes, no progress.")(wrapped)
+    return click.option("--json", is_flag=True, help="One JSON document on stdout.")(wrapped)
+
+
+def percent(value: float | None) -> str:
+    """0.9543 -> "95.4 %"."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: int | None) -> str:
+    """11689512 -> "11.7 M"."""
+    if value is None:
+        return "–"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return str(value)

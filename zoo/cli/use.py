@@ -1,0 +1,67 @@
+"""evaluate, predict: use a saved run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.options import open_registry
+from zoo.cli.output import Output, modes, percent
+from zoo.settings import Settings
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
+@click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
+@modes
+@click.pass_obj
+def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_bad: bool, out: Output) -> None:
+    """Evaluate RUN on DATA: its test split, else val, else all of it."""
+    registry = open_registry(settings, out)
+    from zoo.adapt.saved import load
+
+    learner = load(run, accelerator=device, registry=registry)
+    with out.progress() as told:
+        evaluation = learner.evaluate(data, skip_bad=skip_bad, progress=told)
+    out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
+
+
+@click.command("predict")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
+@modes
+@click.pass_obj
+def predict_verb(settings: Settings, run: Path, paths: tuple[str, ...], device: str, out: Output) -> None:
+    """Predict pictures, or folders of pictures, with RUN."""
+    registry = open_registry(settings, out)
+    from zoo.adapt.saved import load
+    from zoo.data.open import open_data
+    from zoo.data.task import CLASSES
+
+    learner = load(run, accelerator=device, registry=registry)
+    split = open_data(list(paths), labelled=False).only
+    found = learner.predict_proba(split)
+    rows: list[dict[str, Any]] = []
+    for i, values in enumerate(found):
+        row: dict[str, Any] = {"path": str(split.location(i))}
+        if learner.task.kind == CLASSES:
+            best = int(values.argmax())
+            row |= {"label": learner.classes[best], "probability": float(values[best])}
+        else:
+            row |= {"label": None, "probability": None, "values": dict(zip(learner.classes, values.tolist(), strict=True))}
+        rows.append(row)
+
+    def draw(console: Any) -> None:
+        for row in rows:
+            if row["label"] is None:
+                said = ", ".join(f"{name} {value:.4g}" for name, value in row["values"].items())
+            else:
+                said = f"{row['label']} ({percent(row['probability'])})"
+            console.print(f"{row['path']}: {said}", markup=False)
+
+    out.data(rows, draw)
