@@ -7,6 +7,7 @@ fold mean and scale into one fp32 `nn.Linear`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -96,13 +97,13 @@ def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, s
     return ridge.PATH[_walk(log_loss, ridge.PATH.index(_by_ridge(spectrum, labels)), len(ridge.PATH))]
 
 
-def _walk(cost: object, start: int, length: int) -> int:
+def _walk(cost: Callable[[int], float], start: int, length: int) -> int:
     """Index of a local minimum of cost(index), walking from start in strides of 4, 2 and 1."""
     known: dict[int, float] = {}
 
     def at(index: int) -> float:
         if index not in known:
-            known[index] = cost(index)  # type: ignore[operator]
+            known[index] = cost(index)
         return known[index]
 
     best = start
