@@ -1,0 +1,80 @@
+"""Print the facts of backbones as they are built: parameters, feature width, head, multiply-accumulates.
+
+    python tools/facts.py alexnet "vgg*" resnet18
+
+Nothing is allocated: networks are built and run on torch's `meta` device, where only shapes exist.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.models.network import find_head, pool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a built network is, measured."""
+
+    params: int
+    head: tuple[str, ...]
+    #: Width of the pooled features entering the first head.
+    num_features: int
+    #: Multiply-accumulates of one forward pass in 1e9: half of the operations torch counts in matrix products,
+    #: convolutions and attention. What has no product (norms, activations, pools) is not counted.
+    gmacs: float
+
+
+def measure(
+    build: Callable[..., nn.Module],
+    input_size: tuple[int, ...],
+    *,
+    num_classes: int = 1000,
+    head: str | None = None,
+    **options: Any,
+) -> Facts:
+    """Build on `meta`, run one image through, and read the facts off."""
+    with torch.device("meta"):
+        module = build(num_classes=num_classes, in_chans=input_size[0], **options).eval()
+        image = torch.empty(1, *input_size)
+    heads = find_head(module, head)
+    entered: list[torch.Tensor] = []
+    hook = module.get_submodule(heads[0]).register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    # The context is torch's default device for tensors that a forward pass makes itself (positions, masks).
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        module(image)
+    hook.remove()
+    return Facts(
+        params=sum(parameter.numel() for parameter in module.parameters()),
+        head=heads,
+        num_features=pool(entered[0], module).shape[1],
+        gmacs=significant(counter.get_total_flops() / 2e9),
+    )
+
+
+def significant(value: float, digits: int = 4) -> float:
+    """`value` rounded to its leading digits: 4.089184256 -> 4.089."""
+    return float(f"{value:.{digits}g}")
+
+
+def main(patterns: list[str]) -> None:
+    from zoo.catalog.registry import Registry
+
+    from zoo.catalog.targets import load
+
+    registry = Registry()
+    for pattern in patterns or ["*"]:
+        for spec in registry.backbones(pattern):
+            facts = measure(load(spec.build), spec.input_size, head=spec.head)
+            print(f"{spec.full_name:40} {facts.params:>13,} {facts.num_features:>6} {facts.gmacs:>9} {facts.head}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
