@@ -15,7 +15,7 @@ from zoo.adapt.evaluation import Evaluation, evaluate
 from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
 from zoo.adapt.heads import build_head
 from zoo.adapt.rows import Rows, gather
-from zoo.adapt.source import NamedSource, Source
+from zoo.adapt.source import Source
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
 from zoo.adapt.training import train as train_model
 from zoo.catalog.spec import Strategy
@@ -68,6 +68,7 @@ class Learner:
         self.seed = seed
         self.registry = registry
         self.store = store or shared_store()
+        self.batch_size = 32
         self.model: Model | None = None
         self.task: Task | None = None
         self.evaluation: Evaluation | None = None
@@ -86,6 +87,7 @@ class Learner:
         labels_per_class: int | None = None,
         ignore_target_labels: bool = False,
         skip_bad: bool = False,
+        batch_size: int = 32,
         progress: Progress | None = None,
     ) -> Learner:
         """Learn from data and report on rows that were not learned from.
@@ -99,6 +101,7 @@ class Learner:
             labels_per_class: learn from this many labelled rows a class only.
             ignore_target_labels: accept a `target` that has labels, and never look at them.
             skip_bad: go on without the samples that cannot be read.
+            batch_size: rows of one forward pass when features are computed.
             progress: called with (what, done, total).
 
         Returns:
@@ -109,6 +112,7 @@ class Learner:
             TrainingError: the loss became non-finite, or a frozen tensor changed.
         """
         began = time.perf_counter()
+        self.batch_size = batch_size
         rows = gather(
             train,
             val,
@@ -211,7 +215,7 @@ class Learner:
 
     def _features(self, network: Network, split: Split, progress: Progress | None, what: str) -> Tensor:
         told = (lambda done, total: progress(what, done, total)) if progress else None
-        return self.store.features(network, split, self.placement, progress=told)
+        return self.store.features(network, split, self.placement, batch_size=self.batch_size, progress=told)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -222,12 +226,8 @@ class Learner:
             DataError: labels that this learner does not know.
         """
         task = self._fitted().task
-        data = open_data(test, task_classes=task.classes, skip_bad=skip_bad)
-        if data.task.kind != task.kind:
-            raise UsageError(f"this learner predicts {task.kind}, the data has {data.task.kind}")
-        name = next((name for name in ("test", "val", "train") if name in data.splits))
-        split = data.splits[name]
-        return evaluate(self._outputs(split, progress), split.targets, task, split=name)
+        split = open_data(test, task_classes=task, skip_bad=skip_bad).held_out
+        return evaluate(self._outputs(split, progress), split.targets, task, split=split.name)
 
     def predict(self, x: Any) -> np.ndarray:
         """Predict raw samples.
@@ -250,7 +250,7 @@ class Learner:
     def predict_proba(self, x: Any) -> np.ndarray:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         task = self._fitted().task
-        split = x if isinstance(x, Split) else open_data(x, labelled=False).only
+        split = x if isinstance(x, Split) else open_data(x, labelled=False).train
         return probabilities(self._outputs(split, None), task).numpy()
 
     @property
@@ -271,6 +271,25 @@ class Learner:
         if self.model is None or self.task is None:
             raise UsageError("this learner is not fitted yet", hint="Call fit(train) first, or load a run.")
         return self
+
+    def summary(self) -> dict[str, Any]:
+        """What `zoo fit --json` says of the fit."""
+        fitted = self._fitted()
+        return {
+            "backbone": self.source.name,
+            "weights": self.source.weights.name if self.source.weights else None,
+            "strategy": self.strategy_name,
+            "seed": self.seed,
+            "metrics": fitted.evaluation.headline(),
+            "seconds": self.record["seconds"],
+            "device": str(self.placement.device),
+            "precision": self.placement.precision,
+        }
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy's name; for an object of your own its class."""
+        return self.spec.name if self.spec else type(self.strategy).__name__
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -308,8 +327,6 @@ class Learner:
         return publish(self._fitted(), name, license=license, replace=replace, default=default)
 
     def __repr__(self) -> str:
-        strategy = self.spec.name if self.spec else type(self.strategy).__name__
         weights = self.source.weights.name if self.source.weights else self.source.name
         state = str(self.evaluation) if self.evaluation else "not fitted"
-        return f"<Learner {weights} + {strategy}: {state}>"
-
+        return f"<Learner {weights} + {self.strategy_name}: {state}>"

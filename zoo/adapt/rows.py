@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from zoo.adapt.strategy import UNLABELLED
 from zoo.data import loading
-from zoo.data.dataset import Data, Split, concat
+from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
+from zoo.data.join import join
 from zoo.data.open import open_data
 from zoo.data.preprocess import Reader
 from zoo.data.split import choose
 from zoo.data.task import CLASSES, Task
 from zoo.errors import UsageError
+
+SPLITS: Final = (TRAIN, VAL, TEST)
 
 
 @dataclass(frozen=True)
@@ -85,37 +88,30 @@ def gather(
     if target is None and "target" in needs:
         raise UsageError("this strategy needs unlabelled target data", hint="Give it: fit(train, target=...).")
     data = open_data(train, skip_bad=skip_bad)
-    named = val if isinstance(val, str) and (val in data.splits or val in ("val", "test")) else None
-    chosen = choose(
-        data, val=named, labels_per_class=labels_per_class, seed=seed, hold_out=val is None or named is not None
-    )
     notes = [*data.notes]
-    report, report_name = chosen.report, chosen.report_name
-    if val is not None and named is None:
-        other = open_data(val, task_classes=data.task.classes, skip_bad=skip_bad)
-        report_name = next(name for name in ("val", "test", "train") if name in other.splits)
-        report = other.splits[report_name]
-        report_name = "val" if report_name == "train" else report_name
-        notes += other.notes
-    unlabelled = chosen.rest if isinstance(target, str) and target == "rest" else None
-    if target is not None and unlabelled is None:
-        unlabelled = _unlabelled(target, ignore_target_labels, skip_bad)
+    if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
+        val = open_data(val, task_classes=data.task, skip_bad=skip_bad)
+        notes += val.notes
+    chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
     everything = chosen.train
-    if unlabelled is not None and len(unlabelled):
-        everything = concat(chosen.train, unlabelled.with_targets(_no_labels(data.task, len(unlabelled))))
-    return Rows(data, data.task, chosen.train, everything, report, report_name, tuple(notes))
+    if target is not None:
+        rest = isinstance(target, str) and target == "rest"
+        unlabelled = chosen.rest if rest else _unlabelled(target, ignore_target_labels, skip_bad)
+        if not len(unlabelled):
+            raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
+        everything = join(chosen.train, unlabelled, _no_labels(data.task, len(unlabelled)))
+    return Rows(data, data.task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
 
 
 def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:
-    data = open_data(target, labelled=None, skip_bad=skip_bad)
-    name = "train" if "train" in data.splits else next(iter(data.splits))
-    split = data.splits[name]
-    if split.targets is not None and not ignore_labels:
+    data = open_data(target, skip_bad=skip_bad, labelled=False)
+    if data.task is not None and not ignore_labels:
         raise UsageError(
             "the target data has labels, and a target must have none",
             hint="Give samples only, or say ignore_target_labels=True (--ignore-target-labels).",
         )
-    return split
+    name = TRAIN if TRAIN in data.splits else next(iter(data.splits))
+    return data.splits[name].unlabelled()
 
 
 def _no_labels(task: Task, n: int) -> np.ndarray:

@@ -116,7 +116,9 @@ def describe(registry: Registry, name: str) -> dict[str, Any]:
         except ZooError:
             raise missing from None
     facts = {
-        key: value for key, value in plain(spec).items() if key in ("head", "input", "gmacs", "summary", "paper", "stages")
+        key: value
+        for key, value in plain(spec).items()
+        if key in ("head", "input", "gmacs", "summary", "paper", "stages")
     }
     return {"kind": "backbone", **registry.row(spec), **facts}
 
@@ -232,5 +234,3 @@ def status(settings: Settings) -> None:
     ]
     for line in lines:
         click.echo(line)
-
-

@@ -113,7 +113,7 @@ def fit(
             labels_per_class=labels_per_class,
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
-            batch_size=batch_size,
+            batch_size=batch_size or 32,
             progress=told,
         )
     learner.save(run)
@@ -134,6 +134,8 @@ def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:
         )
         console.print(f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} PICTURE")
         if "published" in facts:
-            console.print(f"published as {facts['published']}; next: zoo fit DATA -b {facts['published']} -s linear-probe")
+            console.print(
+                f"published as {facts['published']}; next: zoo fit DATA -b {facts['published']} -s linear-probe"
+            )
 
     out.data(facts, draw)

@@ -44,7 +44,7 @@ def predict_verb(settings: Settings, run: Path, paths: tuple[str, ...], device: 
     from zoo.data.task import CLASSES
 
     learner = load(run, accelerator=device, registry=registry)
-    split = open_data(list(paths), labelled=False).only
+    split = open_data(list(paths), labelled=False).train
     found = learner.predict_proba(split)
     rows: list[dict[str, Any]] = []
     for i, values in enumerate(found):
@@ -53,7 +53,11 @@ def predict_verb(settings: Settings, run: Path, paths: tuple[str, ...], device: 
             best = int(values.argmax())
             row |= {"label": learner.classes[best], "probability": float(values[best])}
         else:
-            row |= {"label": None, "probability": None, "values": dict(zip(learner.classes, values.tolist(), strict=True))}
+            row |= {
+                "label": None,
+                "probability": None,
+                "values": dict(zip(learner.classes, values.tolist(), strict=True)),
+            }
         rows.append(row)
 
     def draw(console: Any) -> None:

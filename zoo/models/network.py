@@ -32,6 +32,7 @@ class Network(nn.Module):
         weights_id: their sha256, if any.
         classes: names of the classifier's outputs, where the weights say so.
         options: what the builder was given besides the number of classes and channels.
+        num_classes: outputs of the classifier it was built with, where known.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Network(nn.Module):
         weights_id: str | None = None,
         classes: tuple[str, ...] | None = None,
         options: Mapping[str, Any] | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "_module", module)
@@ -60,6 +62,7 @@ class Network(nn.Module):
         self.weights_id = weights_id
         self.classes = classes
         self.options = dict(options or {})
+        self.num_classes = num_classes
         self.preprocessing = preprocessing or (spec.preprocessing if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)

@@ -1,4 +1,4 @@
-"""Write tensors to a safetensors file: the one place that does."""
+"""Read and write the tensors of a safetensors file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from zoo.errors import IntegrityError
+from zoo.weights.header import read_header
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -31,3 +35,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file whose header was checked first.
+
+    The file is mapped privately: writing to a tensor copies the page and never reaches the file.
+
+    Raises:
+        IntegrityError: the file is damaged.
+    """
+    read_header(path)
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path} cannot be read", why=str(error)) from error

@@ -1,0 +1,92 @@
+"""A backbone without its classifier, filled from tensors that a saved run brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from zoo.catalog.spec import Backbone, Preprocessing, Weights
+from zoo.errors import IntegrityError
+from zoo.models.build import Builder, fill_unsaved
+from zoo.models.network import Network, find_head
+
+#: Differences named in an error.
+_NAMED = 5
+
+
+def restore_network(
+    spec: Backbone,
+    tensors: Mapping[str, Tensor],
+    *,
+    weights: Weights,
+    in_chans: int,
+    tap: str | None,
+    preprocessing: Preprocessing | None,
+    where: Path,
+) -> Network:
+    """Build `spec` without memory, drop its classifier, and fill it with `tensors`, all of them and no others.
+
+    Args:
+        spec: the architecture.
+        tensors: by the module's own names, the classifier's left out.
+        weights: what it was built from: its number of classes and builder options.
+        in_chans: channels it was built with.
+        tap: where features are read.
+        preprocessing: of raw samples.
+        where: the file, for messages.
+
+    Raises:
+        IntegrityError: a tensor is missing, unexpected or of another shape.
+    """
+    builder = Builder(spec, weights, seed=0)
+
+    def build(bare: bool) -> nn.Module:
+        make = builder.bare if bare else builder.on_meta
+        return without_head(make(num_classes=weights.num_classes, in_chans=in_chans), spec.head)
+
+    module = build(bare=False)
+    fill(module, tensors, where)
+    fill_unsaved(module, lambda: build(bare=True))
+    return Network(
+        module.eval(),
+        spec,
+        tap=tap,
+        preprocessing=preprocessing,
+        options=dict(weights.options),
+        num_classes=weights.num_classes,
+    )
+
+
+def without_head(module: nn.Module, head: str | None) -> nn.Module:
+    """The same module with its classifier replaced by the identity."""
+    for name in find_head(module, head):
+        module.set_submodule(name, nn.Identity())
+    return module
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Give every tensor of `module` its value, after proof that names and shapes are the same.
+
+    Raises:
+        IntegrityError: they are not; the first five differences are listed.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    differences = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in found]
+    differences += [f"unexpected: {name} {list(shape)}" for name, shape in found.items() if name not in expected]
+    differences += [
+        f"{name}: shape {list(found[name])} in the file, {list(shape)} in the network"
+        for name, shape in expected.items()
+        if found.get(name, shape) != shape
+    ]
+    if differences:
+        raise IntegrityError(
+            f"{where} does not fit: {len(differences)} of {len(expected)} tensors differ",
+            why="\n".join(differences[:_NAMED]),
+            hint="The file was changed, or the plugin's network is not the one that was saved.",
+        )
+    module.load_state_dict(dict(tensors), strict=True, assign=True)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
