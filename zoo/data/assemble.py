@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
-from zoo.data.images import FileSamples, refuse_unreadable, verify
+from zoo.data.images import EncodedSamples, refuse_unreadable
 from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot, sort_labels
 from zoo.errors import DataError
 
@@ -46,7 +46,7 @@ class Rows:
 
     Attributes:
         name: of the data set.
-        samples: all samples, or the paths of picture files that are still to be verified.
+        samples: all samples; encoded ones are verified here.
         labels: one a sample (see `infer_task`; a list of lists of names is multi-label), or None.
         splits: a split name for each sample, or None.
         classes: names in the order of the outputs, where the source itself says so.
@@ -56,7 +56,7 @@ class Rows:
     """
 
     name: str
-    samples: Samples | Sequence[Path]
+    samples: Samples
     labels: Any = None
     splits: Sequence[str] | None = None
     classes: tuple[str, ...] | None = None
@@ -80,17 +80,17 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
             hint="Give one label for each sample, in the same order.",
         )
     task, targets = _targets(rows, known)
-    samples, kept, skipped = _readable(rows.samples, skip_bad)
+    kept, skipped = _readable(rows.samples, skip_bad)
     names = None if rows.splits is None else np.asarray(rows.splits)
     splits = {}
     for name in (TRAIN,) if names is None else [n for n in _ORDER if n in set(rows.splits or ())]:
         chosen = kept if names is None else kept[names[kept] == name]
         if not len(chosen):
             raise DataError(f"no image of split {name} can be read", hint="Mend or remove the unreadable images.")
-        splits[name] = Split(name, samples, chosen, None if targets is None else targets[chosen], task)
+        splits[name] = Split(name, rows.samples, chosen, None if targets is None else targets[chosen], task)
     if task is not None:
         _check_classes(rows.name, task, splits, fitted=known.task is not None)
-    notes = (*rows.notes, *_skip_note(skipped), *_conflicts(samples, splits, targets, task))
+    notes = (*rows.notes, *_skip_note(skipped), *_conflicts(rows.samples, splits, targets, task))
     return Data(
         rows.name,
         task,
@@ -124,14 +124,13 @@ def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:
     return infer_task(rows.labels, classes)
 
 
-def _readable(samples: Samples | Sequence[Path], skip_bad: bool) -> tuple[Samples, np.ndarray, list[Unreadable]]:
-    if isinstance(samples, Samples):
-        return samples, np.arange(len(samples)), []
-    digests, bad = verify(samples)
+def _readable(samples: Samples, skip_bad: bool) -> tuple[np.ndarray, list[Unreadable]]:
+    """The rows that can be read, and what cannot."""
+    bad = samples.verify() if isinstance(samples, EncodedSamples) else []
+    skipped = [unreadable for _, unreadable in bad]
     if not skip_bad or len(bad) == len(samples):
-        refuse_unreadable(bad, len(samples))
-    kept = np.asarray([row for row, digest in enumerate(digests) if digest is not None], dtype=np.int64)
-    return FileSamples(samples, digests), kept, bad
+        refuse_unreadable(skipped, len(samples))
+    return np.setdiff1d(np.arange(len(samples)), [row for row, _ in bad]).astype(np.int64), skipped
 
 
 def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:
@@ -161,7 +160,7 @@ def _skip_note(skipped: list[Unreadable]) -> list[str]:
 
 def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray | None, task: Task | None) -> list[str]:
     """A note where the same file content stands under different labels."""
-    if not isinstance(samples, FileSamples) or targets is None or task is None or task.kind != CLASSES:
+    if not isinstance(samples, EncodedSamples) or targets is None or task is None or task.kind != CLASSES:
         return []
     first: dict[str, int] = {}
     found = []

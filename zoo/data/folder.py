@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.data.assemble import SPLIT_NAMES, Rows
-from zoo.data.images import SUFFIXES
+from zoo.data.images import SUFFIXES, FileSamples
 from zoo.errors import DataError
 
 
@@ -33,7 +33,7 @@ def read_folder(root: Path) -> Rows:
         splits = None
     return Rows(
         root.name,
-        [path for path, _, _ in found],
+        FileSamples([path for path, _, _ in found]),
         [label for _, label, _ in found],
         splits,
         path=root,
@@ -51,7 +51,7 @@ def read_loose(root: Path) -> Rows:
     paths = list(pictures(root))
     if not paths:
         raise _no_images(root)
-    return Rows(root.name, paths, path=root, source=str(root))
+    return Rows(root.name, FileSamples(paths), path=root, source=str(root))
 
 
 def pictures(root: Path) -> Iterator[Path]:

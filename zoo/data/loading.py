@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.dataset import Samples, Split
-from zoo.data.images import FileSamples
+from zoo.data.images import EncodedSamples
 from zoo.data.preprocess import Reader, ready
 from zoo.errors import DataError, UsageError, ZooError
 
@@ -220,7 +220,7 @@ class HeldSamples(Samples):
 
 
 def _default_workers(split: Split) -> int:
-    return min(8, os.cpu_count() or 1) if isinstance(split.samples, FileSamples) else 0
+    return min(8, os.cpu_count() or 1) if isinstance(split.samples, EncodedSamples) else 0
 
 
 def _shape(item: Any) -> Any:

@@ -11,7 +11,7 @@ from zoo.data import arrays, builtin
 from zoo.data.assemble import Known, Rows, assemble
 from zoo.data.dataset import Data, Split
 from zoo.data.folder import pictures, read_folder, read_loose
-from zoo.data.images import SUFFIXES
+from zoo.data.images import SUFFIXES, FileSamples
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 
@@ -50,7 +50,7 @@ def open_data(
         source = os.fspath(source) if isinstance(source, str) else Path(source)
         if isinstance(source, str) and builtin.is_builtin(source):
             return assemble(builtin.read_builtin(source), known)
-        return assemble(_read_path(_existing(source), labelled), known, skip_bad=skip_bad)
+        return assemble(_read_path(_existing(source), labelled, known.task), known, skip_bad=skip_bad)
     return assemble(_read_object(source, labelled), known, skip_bad=skip_bad)
 
 
@@ -76,15 +76,15 @@ def _existing(source: str | Path) -> Path:
     )
 
 
-def _read_path(path: Path, labelled: bool) -> Rows:
+def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
     if path.is_dir():
         return read_folder(path) if labelled else read_loose(path)
     if path.suffix.lower() == ".csv":
         from zoo.data.manifest import read_manifest
 
-        return read_manifest(path, labelled=labelled)
+        return read_manifest(path, labelled=labelled, task=task)
     if not labelled:
-        return Rows(path.name, [path], path=path, source=str(path))
+        return Rows(path.name, FileSamples([path]), path=path, source=str(path))
     raise DataError(
         f"{path} is neither a folder nor a CSV manifest",
         hint="Give a folder of class folders, or a .csv with the columns path,label[,split].",
@@ -154,7 +154,7 @@ def _samples(given: Any) -> Any:
         return arrays.ArraySamples(parts)
     items = list(given)
     if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-        return _expand(items)
+        return FileSamples(_expand(items))
     if any(isinstance(item, (str, os.PathLike)) for item in items):
         raise DataError("paths and samples in memory are mixed in one list", hint="Give one kind at a time.")
     return arrays.ListSamples(items)
