@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.catalog.spec import Strategy, Weights
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, count, modes
-from zoo.errors import NotFoundError, ZooError
 from zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _draw_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
         table.add_column(title, no_wrap=True)
     for row in rows:
         others = len(row["weights"]) - 1
-        weights = row["default_weights"] or (row["weights"][0] if row["weights"] else "–")
+        weights = row["default_weights"] or (row["weights"][0] if row["weights"] else "-")
         table.add_row(
             row["name"],
             row["plugin"],
@@ -85,7 +85,7 @@ def _draw_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
             str(row["num_features"]),
             "x".join(map(str, row["input_size"])),
             weights + (f" +{others}" if others > 0 else ""),
-            row["license"] or "–",
+            row["license"] or "-",
             "yes" if row["pulled"] else "",
         )
     console.print(table)
@@ -104,23 +104,14 @@ def show_verb(settings: Settings, name: str, out: Output) -> None:
 
 def describe(registry: Registry, name: str) -> dict[str, Any]:
     """The facts about what `name` names: weights (`arch.tag`), a backbone, or a strategy."""
-    if "." in name.rpartition("/")[2]:
-        backbone, weights = registry.resolve(name)
-        assert weights is not None
-        return {"kind": "weights", **plain(weights), "backbone": backbone.full_name}
-    try:
-        spec = registry.backbone(name)
-    except NotFoundError as missing:
-        try:
-            return {"kind": "strategy", **strategy_row(registry.strategy(name))}
-        except ZooError:
-            raise missing from None
-    facts = {
-        key: value
-        for key, value in plain(spec).items()
-        if key in ("head", "input", "gmacs", "summary", "paper", "stages")
-    }
-    return {"kind": "backbone", **registry.row(spec), **facts}
+    found = registry.find(name)
+    if isinstance(found, Weights):
+        return {"kind": "weights", **plain(found)}
+    if isinstance(found, Strategy):
+        return {"kind": "strategy", **strategy_row(found)}
+    facts = plain(found)
+    more = {key: facts[key] for key in ("input", "head", "stages", "gmacs", "summary", "paper")}
+    return {"kind": "backbone", **registry.row(found), **more}
 
 
 def strategy_row(spec: Any) -> dict[str, Any]:
@@ -181,13 +172,13 @@ def strategies_verb(settings: Settings, out: Output) -> None:
         for title in ("name", "kind", "needs", "what it does"):
             table.add_column(title)
         for row in rows:
-            table.add_row(row["name"], row["kind"], ", ".join(row["needs"]) or "–", row["summary"])
+            table.add_row(row["name"], row["kind"], ", ".join(row["needs"]) or "-", row["summary"])
         console.print(table)
 
     out.data(rows, draw)
 
 
-@click.command("plugins")
+@click.command("plugins", short_help="List plugins and their problems.")
 @modes
 @click.pass_obj
 def plugins_verb(settings: Settings, out: Output) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
 
-@click.command("fit")
+@click.command("fit", short_help="Compose a backbone with a strategy and learn from data.")
 @click.argument("data")
 @click.option("-b", "--backbone", required=True, metavar="NAME", help="arch, arch.tag, or plugin/arch.")
 @click.option("-s", "--strategy", required=True, metavar="NAME", help="See `zoo strategies`.")
@@ -35,7 +35,7 @@ def fit_verb(settings_: Settings, data: str, strategy: str, out: Output, **given
     finish(learner, run, out)
 
 
-@click.command("pretrain")
+@click.command("pretrain", short_help="Train a backbone from scratch and publish its weights.")
 @click.argument("data")
 @click.option("-b", "--backbone", required=True, metavar="NAME", help="The architecture to train.")
 @click.option("--publish", "name", required=True, metavar="ARCH.TAG", help="The name of the new weights.")

@@ -34,7 +34,7 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
                          help="Where the run is saved; default runs/ARCH-STRATEGY-N."),
             click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                          help="A hyper-parameter of the strategy; may be repeated."),
-            click.option("--tap", metavar="STAGE", help="Read features at this stage instead of before the classifier."),
+            click.option("--tap", metavar="STAGE", help="Read features at this stage, not before the classifier."),
             click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ..."),
             click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
@@ -43,7 +43,7 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--val", metavar="SPLIT", help="Report on this split; `test` then fits all of train."),
             click.option("--target", metavar="DATA",
                          help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),
-            click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target; never look at labels."),
+            click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
             click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Rows a step and a forward pass."),
             click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
         )

@@ -86,13 +86,13 @@ def modes(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def percent(value: float | None) -> str:
     """0.9543 -> "95.4 %"."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def count(value: int | None) -> str:
     """11689512 -> "11.7 M"."""
     if value is None:
-        return "–"
+        return "-"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.1f} {unit}"

@@ -12,7 +12,7 @@ from zoo.cli.output import Output, modes, percent
 from zoo.settings import Settings
 
 
-@click.command("evaluate")
+@click.command("evaluate", short_help="Evaluate a saved run on data.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
@@ -30,7 +30,7 @@ def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_ba
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 
-@click.command("predict")
+@click.command("predict", short_help="Predict pictures with a saved run.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")

@@ -13,7 +13,7 @@ from zoo.errors import NotFoundError
 from zoo.settings import Settings
 
 
-@click.command("register")
+@click.command("register", short_help="Give a weights file of yours a name.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--backbone", required=True, metavar="ARCH", help="The architecture the weights are for.")
 @click.option("--name", required=True, metavar="ARCH.TAG", help="The name of the new weights.")

@@ -44,7 +44,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"| tap | {backbone['tap'] or 'the input of the classifier'} |",
         f"| data | {data['name']}, fingerprint `{data['fingerprint']}`, rows {_rows(data['rows'])} |",
         f"| seed, device, precision | {record['seed']}, {record['device']}, {record['precision']} |",
-        f"| versions | zoo {record['zoo']}, torch {record['versions']['torch']}, Python {record['versions']['python']} |",
+        "| versions | zoo {}, torch {torch}, Python {python} |".format(record["zoo"], **record["versions"]),
         "",
         *_notes(record["notes"]),
         "## Use it",
