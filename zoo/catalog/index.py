@@ -6,7 +6,7 @@ that has it. Anything else is ambiguous.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from zoo.catalog import ledger, names
@@ -19,7 +19,7 @@ CATCH_ALL: Final = "timm"
 
 
 class Index:
-    """One reading of plugins and registry files; never changed, made anew when either changes.
+    """One reading of plugins and registry files, made anew when either changes.
 
     Args:
         plugins: as loaded.
@@ -30,6 +30,7 @@ class Index:
         files = tuple(files)
         ordered = sorted(plugins, key=_precedence)
         self.aliases: Final = ledger.merge_aliases(files)
+        self._order: Final = {one.name: _precedence(one) for one in ordered}
         self.builtin: Final = frozenset(one.name for one in ordered if one.builtin)
         #: arch -> who has it, best first
         self.backbones: Final[dict[str, list[Backbone]]] = {}
@@ -47,8 +48,14 @@ class Index:
         merged = {name: (file.rank, spec) for file in files for name, spec in file.weights.items()}
         for name, entry in merged.items():
             self._ledger.setdefault(name.partition(".")[0], []).append(entry)
-        self.clashes: Final[Mapping[str, str]] = self._find_clashes()
         self._weights_of: Final[dict[tuple[str, str], list[Weights]]] = {}
+
+    def add(self, backbone: Backbone) -> None:
+        """Take in an architecture that its plugin did not list."""
+        providers = self.backbones.setdefault(backbone.name, [])
+        providers.append(backbone)
+        providers.sort(key=lambda one: self._order[one.plugin])
+        self._weights_of.clear()
 
     # -- architectures ---------------------------------------------------------------------------------------------
 
@@ -103,15 +110,16 @@ class Index:
             chosen = declared[0].name if declared else None
         return fitting[chosen] if chosen is not None else None
 
-    def all_weights(self) -> list[Weights]:
-        """Every set of weights once, those whose backbone is absent included."""
-        found: dict[int, Weights] = {}
+    def owned_weights(self) -> list[tuple[str, Weights]]:
+        """(plugin of the backbone, weights), each once; those whose backbone is absent stand under "" ."""
+        found: dict[int, tuple[str, Weights]] = {}
         for arch in {**self._ledger, **self._declared}:
             for backbone in self.backbones.get(arch, ()):
-                found.update((id(one), one) for one in self.weights_of(backbone))
+                for weights in self.weights_of(backbone):
+                    found.setdefault(id(weights), (backbone.plugin, weights))
             if arch not in self.backbones:
                 orphans = [*(one for _, one in self._ledger.get(arch, ())), *self._declared.get(arch, ())]
-                found.update((id(one), one) for one in orphans)
+                found.update((id(one), ("", one)) for one in orphans)
         return list(found.values())
 
     def declares(self, arch: str) -> Weights | None:
@@ -123,7 +131,7 @@ class Index:
         plugin, slash, _ = weights.backbone.rpartition("/")
         if slash:
             return plugin == backbone.plugin
-        providers = self.backbones[backbone.name]
+        providers = self.backbones.get(backbone.name, [backbone])
         if len(providers) == 1:
             return True
         if weights.plugin and weights.plugin not in self.builtin and any(p.plugin == weights.plugin for p in providers):
@@ -136,9 +144,11 @@ class Index:
 
     # -- clashes ---------------------------------------------------------------------------------------------------
 
-    def _find_clashes(self) -> dict[str, str]:
+    def clashes(self) -> dict[str, str]:
+        """Third-party plugin -> which of its names others have too."""
         taken: dict[str, list[str]] = {}
-        for providers in (*self.backbones.values(), *self.strategies.values()):
+        shared: list[Sequence[Backbone | Strategy]] = [*self.backbones.values(), *self.strategies.values()]
+        for providers in shared:
             if len(providers) > 1:
                 for one in providers[1 if providers[0].plugin in self.builtin else 0 :]:
                     if one.plugin not in self.builtin:

@@ -144,7 +144,7 @@ def read_standard(settings: Settings) -> list[LedgerFile]:
 
 def signature(paths: Iterable[Path]) -> tuple[tuple[int, int, int] | None, ...]:
     """What changes when any of the files does."""
-    found = []
+    found: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
             stat = path.stat()

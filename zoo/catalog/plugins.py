@@ -205,17 +205,18 @@ class Host:
         result = loaded.hooks[hook].function()
         if isinstance(result, kind) or not hasattr(result, "__iter__"):
             raise RegistryError(f"gave {type(result).__name__}, not an iterable of {kind.__name__}")
-        items = list(result)
+        items: list[Any] = list(result)
         if hook == "zoo_weights":
             items = self._read_ledgers(loaded, items)
         kept: dict[str, Any] = {}
         for item in items:
             if not isinstance(item, kind):
                 raise RegistryError(f"gave {type(item).__name__} where {kind.__name__} was due")
-            check(item)
-            if item.name in kept:
-                raise RegistryError(f"gave the name {item.name!r} twice")
-            kept[item.name] = _stamp(item, loaded.name)
+            spec: Any = item
+            check(spec)
+            if spec.name in kept:
+                raise RegistryError(f"gave the name {spec.name!r} twice")
+            kept[spec.name] = _stamp(spec, loaded.name)
         if kind is Backbone:
             loaded.backbones = kept
         elif kind is Strategy:

@@ -163,8 +163,10 @@ def read_preprocessing(table: Any, where: Where) -> Preprocessing:
         return Preprocessing(kind=kind, extra={key: value for key, value in table.items() if key != "kind"})
     _known(table, IMAGE_KEYS, where)
     own = {key: value for key, value in table.items() if key.startswith("x-")}
-    values = {key: _IMAGE[key](value, (*where, key)) for key, value in table.items() if key not in own}
-    made = Preprocessing(**values, **({"extra": own} if own else {}))
+    values: dict[str, Any] = {key: _IMAGE[key](value, (*where, key)) for key, value in table.items() if key not in own}
+    if own:
+        values["extra"] = own
+    made = Preprocessing(**values)
     if len(made.input_size) != 3:
         raise FaultError((*where, "input_size"), "input_size must be [channels, height, width]")
     for key in ("mean", "std"):
