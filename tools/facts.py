@@ -42,8 +42,15 @@ def measure(
 ) -> Facts:
     """Build on `meta`, run one image through, and read the facts off."""
     with torch.device("meta"):
-        module = build(num_classes=num_classes, in_chans=input_size[0], **options).eval()
+        module = build(num_classes=num_classes, in_chans=input_size[0], **options)
+    return observe(module, input_size, head)
+
+
+def observe(module: nn.Module, input_size: tuple[int, ...], head: str | None = None) -> Facts:
+    """The facts of a module that lies on `meta`; it is left in eval mode."""
+    with torch.device("meta"):
         image = torch.empty(1, *input_size)
+    module.eval()
     heads = find_head(module, head)
     entered: list[torch.Tensor] = []
     hook = module.get_submodule(heads[0]).register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
@@ -66,7 +73,6 @@ def significant(value: float, digits: int = 4) -> float:
 
 def main(patterns: list[str]) -> None:
     from zoo.catalog.registry import Registry
-
     from zoo.catalog.targets import load
 
     registry = Registry()
