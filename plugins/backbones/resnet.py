@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 _RESNET: Final = "He et al. 2015, Deep residual learning for image recognition, arXiv:1512.03385"
 _BAG: Final = "He et al. 2018, Bag of tricks for image classification, arXiv:1812.01187"
@@ -47,12 +46,12 @@ FACTS: Final[dict[str, tuple[int, int, float, str, str]]] = {
 }
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
-    preprocessing = Preprocessing()
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
+    preprocessing = zoo.Preprocessing()
     stages = {"stem": ("conv1", "bn1", "act1", "maxpool"), **{f"layer{n}": (f"layer{n}",) for n in (1, 2, 3, 4)}}
     for name, (num_features, params, gmacs, paper, summary) in FACTS.items():
-        yield Backbone(
+        yield zoo.Backbone(
             name=name,
             family="resnet",
             build=f"timm.models:{name}",

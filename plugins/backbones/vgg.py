@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 #: name -> (convolutions in each of the five blocks, parameters, GMACs)
 FACTS: Final[dict[str, tuple[tuple[int, ...], int, float]]] = {
@@ -21,12 +20,12 @@ FACTS: Final[dict[str, tuple[tuple[int, ...], int, float]]] = {
 }
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
-    preprocessing = Preprocessing(interpolation="bilinear")
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
+    preprocessing = zoo.Preprocessing(interpolation="bilinear")
     for name, (convolutions, params, gmacs) in FACTS.items():
         normed = name.endswith("_bn")
-        yield Backbone(
+        yield zoo.Backbone(
             name=name,
             family="vgg",
             build=f"timm.models:{name}",

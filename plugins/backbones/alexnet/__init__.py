@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
-    yield Backbone(
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
+    yield zoo.Backbone(
         name="alexnet",
         family="alexnet",
         build="zoo_plugins.backbones.alexnet.network:alexnet",
@@ -18,7 +17,7 @@ def zoo_backbones() -> Iterator[Backbone]:
         params=61_100_840,
         head="classifier.6",
         options=("dropout",),
-        preprocessing=Preprocessing(interpolation="bilinear"),
+        preprocessing=zoo.Preprocessing(interpolation="bilinear"),
         stages={
             "conv1": ("features.0", "features.1", "features.2"),
             "conv2": ("features.3", "features.4", "features.5"),

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import DataError
+import zoo
 
 #: Below this many pixels a side, the last pool has nothing left to pool.
 MIN_SIZE: Final = 63
@@ -52,7 +52,7 @@ class AlexNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < MIN_SIZE:
-            raise DataError(
+            raise zoo.DataError(
                 f"AlexNet needs images of at least {MIN_SIZE} x {MIN_SIZE}, not {x.shape[-2]} x {x.shape[-1]}",
                 hint="Give uint8 images, which are resized, or resize your tensors.",
             )

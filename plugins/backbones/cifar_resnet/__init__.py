@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 #: depth -> (parameters, GMACs)
 FACTS: Final = {
@@ -18,12 +17,12 @@ FACTS: Final = {
 }
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
-    preprocessing = Preprocessing(input_size=(3, 32, 32), interpolation="bilinear", crop_pct=1.0)
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
+    preprocessing = zoo.Preprocessing(input_size=(3, 32, 32), interpolation="bilinear", crop_pct=1.0)
     stages = {"stem": ("conv1", "bn1", "relu"), **{f"layer{n}": (f"layer{n}",) for n in (1, 2, 3)}}
     for depth, (params, gmacs) in FACTS.items():
-        yield Backbone(
+        yield zoo.Backbone(
             name=f"cifar_resnet{depth}",
             family="cifar_resnet",
             build=f"zoo_plugins.backbones.cifar_resnet.network:cifar_resnet{depth}",

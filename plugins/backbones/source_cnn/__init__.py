@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
-    yield Backbone(
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
+    yield zoo.Backbone(
         name="source_cnn",
         family="source_cnn",
         build="zoo_plugins.backbones.source_cnn.network:source_cnn",
@@ -18,7 +17,7 @@ def zoo_backbones() -> Iterator[Backbone]:
         params=6_509_450,
         input_size=(3, 28, 28),
         head="classifier",
-        preprocessing=Preprocessing(
+        preprocessing=zoo.Preprocessing(
             input_size=(3, 28, 28),
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),

@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from zoo.errors import DataError
+import zoo
 
 #: Pixels a side; the fully connected layer fits no other size.
 SIZE: Final = 28
@@ -39,7 +39,7 @@ class SourceCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != (SIZE, SIZE):
-            raise DataError(
+            raise zoo.DataError(
                 f"source_cnn eats images of {SIZE} x {SIZE}, not {x.shape[-2]} x {x.shape[-1]}",
                 hint="Give uint8 images, which are resized, or resize your tensors.",
             )

@@ -12,22 +12,21 @@ from collections.abc import Iterator
 
 from zoo_plugins.backbones.timm import catalogue
 
-from zoo.catalog.hookspecs import hookimpl
-from zoo.catalog.spec import Backbone, Weights
+import zoo
 
 
-@hookimpl
-def zoo_backbones() -> Iterator[Backbone]:
+@zoo.hookimpl
+def zoo_backbones() -> Iterator[zoo.Backbone]:
     return catalogue.read().backbones()
 
 
-@hookimpl
-def zoo_weights() -> Iterator[Weights]:
+@zoo.hookimpl
+def zoo_weights() -> Iterator[zoo.Weights]:
     return catalogue.read().weights()
 
 
-@hookimpl
-def zoo_find_backbone(name: str) -> Backbone | None:
+@zoo.hookimpl
+def zoo_find_backbone(name: str) -> zoo.Backbone | None:
     made_for = catalogue.read().timm
     if "timm" not in sys.modules and catalogue.installed() in (None, made_for):
         return None

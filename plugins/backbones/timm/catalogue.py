@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from zoo.catalog.spec import Backbone, Preprocessing, Weights
+import zoo
 
 PATH: Final = Path(__file__).with_name("catalogue.json")
 SCHEMA: Final = 1
@@ -42,16 +42,16 @@ class Catalogue:
 
     timm: str
     content: dict[str, Any]
-    prepared: tuple[Preprocessing, ...]
+    prepared: tuple[zoo.Preprocessing, ...]
 
-    def backbones(self) -> Iterator[Backbone]:
+    def backbones(self) -> Iterator[zoo.Backbone]:
         """Every architecture."""
         families, heads = self.content["families"], self.content["heads"]
         options = [tuple(names) for names in self.content["options"]]
         for name, record in self.content["architectures"].items():
             family, params, num_features, gmacs, prepared, head, option, encoder, _ = record
             preprocessing = self.prepared[prepared]
-            yield Backbone(
+            yield zoo.Backbone(
                 name,
                 families[family],
                 _BUILDERS[encoder] + name,
@@ -66,14 +66,14 @@ class Catalogue:
                 gmacs,
             )
 
-    def weights(self) -> Iterator[Weights]:
+    def weights(self) -> Iterator[zoo.Weights]:
         """Every tag of every architecture, an architecture's default first."""
         licenses, data = self.content["licenses"], self.content["data"]
         for arch, (*_, tags) in self.content["architectures"].items():
             for position, record in enumerate(tags):
                 tag, prepared, license_, trained_on, classes, top1, extra, source, prefix, *_ = *record, *_PADDING
                 name = f"{arch}.{tag}"
-                yield Weights(
+                yield zoo.Weights(
                     name,
                     arch,
                     source or f"hf://timm/{name}@main/model.safetensors",
@@ -105,7 +105,7 @@ def read(path: Path = PATH) -> Catalogue:
     if content["schema"] != SCHEMA:
         raise ValueError(f"{path.name} is of schema {content['schema']}, not {SCHEMA}")
     prepared = tuple(
-        Preprocessing("image", tuple(size), tuple(mean), tuple(std), interpolation, crop_pct, crop_mode)
+        zoo.Preprocessing("image", tuple(size), tuple(mean), tuple(std), interpolation, crop_pct, crop_mode)
         for size, mean, std, interpolation, crop_pct, crop_mode in content["preprocessing"]
     )
     return Catalogue(content["timm"], content, prepared)

@@ -7,10 +7,10 @@ import timm.models
 import torch
 from torch import nn
 
-from zoo.catalog.spec import Backbone, Preprocessing
+import zoo
 
 
-def find(name: str, made_for: str) -> Backbone | None:
+def find(name: str, made_for: str) -> zoo.Backbone | None:
     """The spec of timm's model `name`, built on the `meta` device to count and measure; None if timm has none.
 
     A model without a classifier is none that can be adapted.
@@ -30,7 +30,7 @@ def find(name: str, made_for: str) -> Backbone | None:
         return None
     heads = [classifier] if isinstance(classifier, str) else list(classifier)
     head = module.get_submodule(heads[0])
-    preprocessing = Preprocessing(
+    preprocessing = zoo.Preprocessing(
         input_size=tuple(config["input_size"]),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -38,7 +38,7 @@ def find(name: str, made_for: str) -> Backbone | None:
         crop_pct=config["crop_pct"],
         crop_mode=config.get("crop_mode", "center"),
     )
-    return Backbone(
+    return zoo.Backbone(
         name=name,
         family=build.__module__.rpartition(".")[2],
         build=f"timm.models:{name}" if getattr(timm.models, name, None) is build else build,
