@@ -160,6 +160,14 @@ def labels_of(dataset: Any) -> Any:
     return [_to_numpy(label) if is_array(label) else label for label in labels]
 
 
+def classes_of(dataset: Any) -> tuple[str, ...] | None:
+    """The names a map-style data set, or the one it is a subset of, has in `classes`."""
+    while not hasattr(dataset, "classes") and hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) and names else None
+
+
 def refuse_random(dataset: Any, name: str) -> None:
     """Raise `DataError` if the same item, read twice, differs: features of it could not be kept."""
     samples = MapSamples(dataset)
@@ -173,11 +181,8 @@ def refuse_random(dataset: Any, name: str) -> None:
 
 
 def _label_table(dataset: Any) -> Any:
-    if getattr(dataset, "target_transform", None) is not None or getattr(dataset, "transforms", None) is not None:
-        if getattr(dataset, "target_transform", None) is not None:
-            return None
-        if getattr(getattr(dataset, "transforms", None), "target_transform", None) is not None:
-            return None
+    if any(getattr(one, "target_transform", None) is not None for one in (dataset, getattr(dataset, "transforms", 0))):
+        return None
     if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
         inner = _label_table(dataset.dataset)
         return None if inner is None else np.asarray(inner)[np.asarray(dataset.indices)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +88,8 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
         if not len(chosen):
             raise DataError(f"no image of split {name} can be read", hint="Mend or remove the unreadable images.")
         splits[name] = Split(name, rows.samples, chosen, None if targets is None else targets[chosen], task)
-    if task is not None:
+    if task is not None and targets is not None:
+        _refuse_lost(task, targets, kept)
         _check_classes(rows.name, task, splits, fitted=known.task is not None)
     notes = (*rows.notes, *_skip_note(skipped), *_conflicts(rows.samples, splits, targets, task))
     return Data(
@@ -107,7 +108,7 @@ def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:
     if rows.labels is None:
         return None, None
     classes = known.classes or rows.classes
-    if isinstance(rows.labels, list) and rows.labels and isinstance(rows.labels[0], (list, tuple)):
+    if _are_label_sets(rows.labels):
         task, targets = multi_hot(rows.labels, known.names or classes)
         if known.task and known.task.kind != task.kind:
             raise DataError(f"the targets are {task.kind}, but {known.task.kind} is what was learned")
@@ -124,6 +125,31 @@ def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:
     return infer_task(rows.labels, classes)
 
 
+def retarget(data: Data, known: Known) -> Data:
+    """Open data again for a known task: the same samples, targets in that task's own order of classes.
+
+    Raises:
+        DataError: a label, or a kind of target, that the task does not know.
+    """
+    if known.task is None or data.task is None or data.task == known.task:
+        return data
+    splits = {}
+    for name, split in data.splits.items():
+        targets = split.targets
+        if targets is not None:
+            labels = np.asarray(data.task.classes)[targets] if data.task.kind == CLASSES else targets
+            targets = encode(labels, known.task)
+        splits[name] = replace(split, targets=targets, task=known.task)
+    return replace(data, task=known.task, splits=splits, _fingerprint=[])
+
+
+def _are_label_sets(labels: Any) -> bool:
+    if not isinstance(labels, list) or not all(isinstance(one, (list, tuple)) for one in labels):
+        return False
+    names = [name for one in labels for name in one]
+    return bool(names) and all(isinstance(name, str) for name in names)
+
+
 def _readable(samples: Samples, skip_bad: bool) -> tuple[np.ndarray, list[Unreadable]]:
     """The rows that can be read, and what cannot."""
     bad = samples.verify() if isinstance(samples, EncodedSamples) else []
@@ -131,6 +157,15 @@ def _readable(samples: Samples, skip_bad: bool) -> tuple[np.ndarray, list[Unread
     if not skip_bad or len(bad) == len(samples):
         refuse_unreadable(skipped, len(samples))
     return np.setdiff1d(np.arange(len(samples)), [row for row, _ in bad]).astype(np.int64), skipped
+
+
+def _refuse_lost(task: Task, targets: np.ndarray, kept: np.ndarray) -> None:
+    if task.kind != CLASSES:
+        return
+    lost = np.setdiff1d(targets, targets[kept])
+    if len(lost):
+        names = ", ".join(repr(task.classes[code]) for code in lost[:5])
+        raise DataError(f"class {names} has no image that can be read", hint="Mend its images, or remove the class.")
 
 
 def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data import arrays, builtin
-from zoo.data.assemble import Known, Rows, assemble
-from zoo.data.dataset import Data, Split
+from zoo.data.assemble import Known, Rows, assemble, retarget
+from zoo.data.dataset import TRAIN, Data, Split
 from zoo.data.folder import pictures, read_folder, read_loose
 from zoo.data.images import SUFFIXES, FileSamples
 from zoo.data.task import CLASSES, Task
@@ -43,11 +43,10 @@ def open_data(
     """
     known = _known(task_classes)
     if isinstance(source, Data):
-        return source
+        return retarget(source, known)
     if isinstance(source, Split):
-        return Data(source.name, source.task, {"train": source.renamed("train")})
+        return retarget(Data(source.name, source.task, {TRAIN: source.renamed(TRAIN)}), known)
     if isinstance(source, (str, os.PathLike)):
-        source = os.fspath(source) if isinstance(source, str) else Path(source)
         if isinstance(source, str) and builtin.is_builtin(source):
             return assemble(builtin.read_builtin(source), known)
         return assemble(_read_path(_existing(source), labelled, known.task), known, skip_bad=skip_bad)
@@ -60,7 +59,7 @@ def _known(given: Task | tuple[str, ...] | list[str] | None) -> Known:
     return Known(task=Task(CLASSES, tuple(given)))
 
 
-def _existing(source: str | Path) -> Path:
+def _existing(source: str | os.PathLike[str]) -> Path:
     path = Path(source).expanduser()
     if path.exists():
         return path.absolute()
@@ -118,12 +117,7 @@ def _read_map(source: Any, labelled: bool) -> Rows:
     first = source[0]
     has_labels = isinstance(first, (tuple, list)) and len(first) == 2
     labels = arrays.labels_of(source) if labelled or has_labels else None
-    classes = getattr(source, "classes", None)
-    while classes is None and hasattr(source, "dataset") and hasattr(source, "indices"):
-        source = source.dataset
-        classes = getattr(source, "classes", None)
-    names = tuple(str(one) for one in classes) if isinstance(classes, (list, tuple)) and classes else None
-    return Rows(name, arrays.MapSamples(source), labels, classes=names)
+    return Rows(name, arrays.MapSamples(source), labels, classes=arrays.classes_of(source))
 
 
 def _is_pair(source: tuple[Any, Any], labelled: bool) -> bool:

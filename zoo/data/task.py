@@ -75,13 +75,13 @@ def encode(targets: Any, task: Task) -> np.ndarray:
         array = _as_array(targets)
         if array.ndim in (1, 2) and array.dtype.kind in "iubf":
             return _numbers(array.astype(np.float32), task.classes)[1]
-    found, encoded = infer_task(targets, task.classes)
+    found, _ = infer_task(targets)
     if found.kind != task.kind:
         raise DataError(
             f"the targets are {found.kind}, but {task.kind} is what was learned",
             hint="Give targets of the same kind as those fitted.",
         )
-    return encoded
+    return infer_task(targets, task.classes)[1]
 
 
 def multi_hot(label_sets: Sequence[Sequence[str]], classes: tuple[str, ...] | None = None) -> tuple[Task, np.ndarray]:
@@ -113,7 +113,12 @@ def is_integer(text: str) -> bool:
 def _as_array(targets: Any) -> np.ndarray:
     if hasattr(targets, "detach"):
         targets = targets.detach().cpu()
-    array = np.asarray(targets)
+    try:
+        array = np.asarray(targets)
+    except ValueError as error:
+        raise DataError(
+            "the targets differ in shape", why=str(error), hint="Give one target for each sample."
+        ) from error
     if array.dtype == object:
         array = np.asarray([str(value) for value in array.ravel()]).reshape(array.shape)
     return array
