@@ -122,6 +122,8 @@ def _builtins() -> Iterator[Candidate]:
 
 
 def _installed() -> list[Candidate]:
+    if not _may_be_installed():
+        return []
     from importlib.metadata import distributions
 
     found = []
@@ -135,6 +137,37 @@ def _installed() -> list[Candidate]:
                 if point.group == GROUP
             ]
     return sorted(found, key=lambda one: (one.name, one.distribution or ""))
+
+
+def _may_be_installed() -> bool:
+    """Whether any distribution may have an entry point of ours: a look at files, in 2 ms.
+
+    `importlib.metadata` takes 25 ms to import. It alone knows archives and finders of other kinds, so where there is
+    one the answer is yes.
+    """
+    from importlib.machinery import PathFinder
+
+    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
+        return True
+    mark = f"[{GROUP}]".encode()
+    for folder in sys.path:
+        try:
+            entries = os.listdir(folder or ".")
+        except NotADirectoryError:
+            return True
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.endswith((".dist-info", ".egg-info")):
+                try:
+                    with open(os.path.join(folder, entry, "entry_points.txt"), "rb") as file:
+                        if mark in file.read():
+                            return True
+                except OSError:
+                    continue
+            elif entry.endswith(".egg"):
+                return True
+    return False
 
 
 def _module_loader(target: str) -> Callable[[], Any]:

@@ -36,6 +36,8 @@ class Index:
         self.backbones: Final[dict[str, list[Backbone]]] = {}
         #: plain name -> who has it, best first
         self.strategies: Final[dict[str, list[Strategy]]] = {}
+        #: architectures with weights that name a plugin, or come from several
+        self._mixed: Final[set[str]] = set()
         self._declared: Final[dict[str, list[Weights]]] = {}
         self._ledger: Final[dict[str, list[tuple[int, Weights]]]] = {}
         for one in ordered:
@@ -43,8 +45,12 @@ class Index:
                 self.backbones.setdefault(arch, []).append(backbone)
             for name, strategy in one.strategies.items():
                 self.strategies.setdefault(plain(name), []).append(strategy)
-            for name, weights in one.weights.items():
-                self._declared.setdefault(name.partition(".")[0], []).append(weights)
+            for weights in one.weights.values():
+                arch = weights.backbone
+                if "/" in arch or (arch in self._declared and self._declared[arch][0].plugin != one.name):
+                    arch = arch.rpartition("/")[2]
+                    self._mixed.add(arch)
+                self._declared.setdefault(arch, []).append(weights)
         merged = {name: (file.rank, spec) for file in files for name, spec in file.weights.items()}
         for name, entry in merged.items():
             self._ledger.setdefault(name.partition(".")[0], []).append(entry)
@@ -83,6 +89,8 @@ class Index:
 
     def weights_of(self, backbone: Backbone) -> list[Weights]:
         """The weights that fit a backbone: those of registry files first, then those of plugins."""
+        if self._is_plain(backbone):
+            return self._declared.get(backbone.name, [])
         key = backbone.plugin, backbone.name
         if (known := self._weights_of.get(key)) is None:
             chosen: dict[str, Weights] = {}
@@ -97,18 +105,24 @@ class Index:
 
     def default_of(self, backbone: Backbone) -> Weights | None:
         """The default of the highest layer that has one, else the plugin's."""
+        declared = self._declared.get(backbone.name, ())
+        if self._is_plain(backbone):
+            return next((one for one in declared if one.default), None)
         fitting = {weights.name: weights for weights in self.weights_of(backbone)}
         chosen, rank = None, -1
         for layer, weights in self._ledger.get(backbone.name, ()):
             if weights.default and weights.name in fitting and layer > rank:
                 chosen, rank = weights.name, layer
         if chosen is None:
-            declared = [
-                one for one in self._declared.get(backbone.name, ()) if one.default and self._belongs(one, backbone)
-            ]
-            declared.sort(key=lambda one: one.plugin != backbone.plugin)
-            chosen = declared[0].name if declared else None
+            own = [one for one in declared if one.default and self._belongs(one, backbone)]
+            own.sort(key=lambda one: one.plugin != backbone.plugin)
+            chosen = own[0].name if own else None
         return fitting[chosen] if chosen is not None else None
+
+    def _is_plain(self, backbone: Backbone) -> bool:
+        # One plugin has the architecture, and nobody else says anything about its weights: nearly all are so.
+        name = backbone.name
+        return name not in self._mixed and name not in self._ledger and len(self.backbones.get(name, ())) == 1
 
     def owned_weights(self) -> list[tuple[str, Weights]]:
         """(plugin of the backbone, weights), each once; those whose backbone is absent stand under "" ."""

@@ -54,6 +54,7 @@ class Registry:
         self._required: Mapping[str, str] = {}
         self._index: Index | None = None
         self._store: Any = None
+        self._blobs = False
 
     # -- backbones -------------------------------------------------------------------------------------------------
 
@@ -272,6 +273,7 @@ class Registry:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        self._blobs = self.settings.blobs.is_dir()
         paths = (
             ledger.standard_paths(self.settings) if self._files is None else [("given", path) for path in self._files]
         )
@@ -318,6 +320,9 @@ class Registry:
 
     def _is_pulled(self, weights: Weights) -> bool:
         if self._store is None:
+            # Without a blob nothing is pulled but files; not importing the store halves the start of `zoo list`.
+            if not self._blobs and not weights.source.startswith("file:"):
+                return False
             from zoo.weights.store import Store
 
             self._store = Store(self.settings)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from zoo.catalog import names
 from zoo.catalog.near import nearest
-from zoo.catalog.spec import Preprocessing, Weights, check_weights
+from zoo.catalog.spec import SHA256, SHA256_PREFIX, Preprocessing, Weights, check_weights
 from zoo.errors import RegistryError, UsageError
 
 SCHEMA: Final = 1
@@ -29,8 +29,6 @@ IMAGE_KEYS: Final = ("kind", "input_size", "mean", "std", "interpolation", "crop
 INTERPOLATIONS: Final = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES: Final = ("center", "squash", "border")
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):")
 _HUB: Final = re.compile(r"hf://[\w.-]+/[\w.-]+@[\w.-]+/[\w.-]+(/[\w.-]+)*", re.ASCII)
 
@@ -291,8 +289,8 @@ def _located(one: Mapping[str, Any], folder: Path, inside: bool, where: Where) -
     return {**one, "source": locate(one["source"], folder, inside, (*where, "files", "source"))}
 
 
-_sha256 = _hash(_SHA256, "64 hexadecimal digits in lower case")
-_prefix = _hash(_PREFIX, "6 to 64 hexadecimal digits in lower case")
+_sha256 = _hash(SHA256, "64 hexadecimal digits in lower case")
+_prefix = _hash(SHA256_PREFIX, "6 to 64 hexadecimal digits in lower case")
 
 _FIELDS: Final[dict[str, Callable[[Any, Where], Any]]] = {
     "backbone": _string,

@@ -20,6 +20,10 @@ TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 #: Where code is named in a spec: `package.module:function`.
 TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
+#: The sha256 of a file, and a published beginning of one.
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
+SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
+
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -152,52 +156,91 @@ class Weights:
 
 
 def check_backbone(spec: Backbone) -> None:
-    """Raise `RegistryError` unless every field has the type and form the zoo relies on."""
-    who = f"backbone {spec.name!r}"
-    _matches(who, "name", spec.name, NAME)
-    _is(who, "family", spec.family, str)
-    _target(who, "build", spec.build)
-    for key in ("num_features", "params"):
-        _is(who, key, getattr(spec, key), int)
-    _is(who, "input", spec.input, str)
+    """Raise `RegistryError` unless every field has the type and form the zoo relies on.
+
+    Called for every spec at every start, of which there may be 100,000: hence plain tests and late messages.
+    """
+    if not _named(spec.name, NAME):
+        raise _misnamed("backbone", spec.name, NAME)
+    if not isinstance(spec.family, str):
+        raise _mistyped("backbone", spec, "family", str)
+    if not (_named(spec.build, TARGET) or callable(spec.build)):
+        raise _untargeted("backbone", spec, "build")
+    if type(spec.num_features) is not int or spec.num_features <= 0:
+        raise _uncounted(spec, "num_features")
+    if type(spec.params) is not int or spec.params < 0:
+        raise _uncounted(spec, "params")
+    if not isinstance(spec.input, str):
+        raise _mistyped("backbone", spec, "input", str)
     if not isinstance(spec.input_size, tuple) or not all(type(n) is int and n > 0 for n in spec.input_size):
-        raise RegistryError(f"{who}: input_size must be a tuple of positive integers, not {spec.input_size!r}")
-    if spec.preprocessing is not None:
-        _is(who, "preprocessing", spec.preprocessing, Preprocessing)
+        raise RegistryError(
+            f"backbone {spec.name!r}: input_size must be a tuple of positive integers, not {spec.input_size!r}"
+        )
+    for key in ("options", "requires"):
+        value = getattr(spec, key)
+        if value != () and not (isinstance(value, tuple) and all(isinstance(item, str) for item in value)):
+            raise RegistryError(f"backbone {spec.name!r}: {key} must be a tuple of strings, not {value!r}")
+    if spec.preprocessing is not None and not isinstance(spec.preprocessing, Preprocessing):
+        raise _mistyped("backbone", spec, "preprocessing", Preprocessing)
 
 
 def check_strategy(spec: Strategy) -> None:
     """Raise `RegistryError` unless every field has the type and form the zoo relies on."""
-    who = f"strategy {spec.name!r}"
-    _matches(who, "name", spec.name, NAME)
-    _target(who, "make", spec.make)
+    if not _named(spec.name, NAME):
+        raise _misnamed("strategy", spec.name, NAME)
+    if not (_named(spec.make, TARGET) or callable(spec.make)):
+        raise _untargeted("strategy", spec, "make")
     if spec.kind not in ("closed-form", "gradient"):
-        raise RegistryError(f"{who}: kind must be 'closed-form' or 'gradient', not {spec.kind!r}")
-    _is(who, "options", spec.options, Mapping)
+        raise RegistryError(f"strategy {spec.name!r}: kind must be 'closed-form' or 'gradient', not {spec.kind!r}")
+    if not isinstance(spec.options, Mapping):
+        raise _mistyped("strategy", spec, "options", Mapping)
 
 
 def check_weights(spec: Weights) -> None:
     """Raise `RegistryError` unless every field has the type and form the zoo relies on."""
-    who = f"weights {spec.name!r}"
-    _is(who, "name", spec.name, str)
-    _matches(who, "name's architecture", spec.arch, NAME)
-    _matches(who, "name's tag", spec.tag, TAG)
-    _is(who, "backbone", spec.backbone, str)
-    if spec.backbone.rpartition("/")[2] != spec.arch:
-        raise RegistryError(f"{who} must be named {spec.backbone.rpartition('/')[2]}.TAG, after its backbone")
-    _is(who, "source", spec.source, str)
+    if not isinstance(spec.name, str):
+        raise RegistryError(f"weights {spec.name!r}: name must be str, not {type(spec.name).__name__}")
+    arch, _, tag = spec.name.partition(".")
+    if not _named(arch, NAME):
+        raise _misnamed("weights", spec.name, NAME, "name's architecture")
+    if not _named(tag, TAG):
+        raise _misnamed("weights", spec.name, TAG, "name's tag")
+    if not isinstance(spec.backbone, str):
+        raise _mistyped("weights", spec, "backbone", str)
+    if spec.backbone != arch:
+        plugin, _, short = spec.backbone.rpartition("/")
+        if short != arch:
+            raise RegistryError(f"weights {spec.name!r} must be named {short}.TAG, after its backbone")
+        if not _named(plugin, NAME):
+            raise _misnamed("weights", spec.name, NAME, "backbone's plugin")
+    if not isinstance(spec.source, str) or not spec.source:
+        raise _mistyped("weights", spec, "source", str)
+    # They become paths.
+    if spec.sha256 is not None and not _named(spec.sha256, SHA256):
+        raise RegistryError(f"weights {spec.name!r}: sha256 must be 64 hexadecimal digits in lower case")
+    if spec.sha256_prefix is not None and not _named(spec.sha256_prefix, SHA256_PREFIX):
+        raise RegistryError(f"weights {spec.name!r}: sha256_prefix must be 6 to 64 hexadecimal digits in lower case")
 
 
-def _is(who: str, key: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise RegistryError(f"{who}: {key} must be {kind.__name__}, not {type(value).__name__}")
+def _named(value: object, pattern: re.Pattern[str]) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _matches(who: str, key: str, value: object, pattern: re.Pattern[str]) -> None:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise RegistryError(f"{who}: the {key} {value!r} must match {pattern.pattern}")
+def _misnamed(what: str, value: object, pattern: re.Pattern[str], key: str = "name") -> RegistryError:
+    return RegistryError(f"{what} {value!r}: the {key} must match {pattern.pattern}")
 
 
-def _target(who: str, key: str, value: object) -> None:
-    if not callable(value):
-        _matches(who, key, value, TARGET)
+def _mistyped(what: str, spec: Any, key: str, kind: type) -> RegistryError:
+    value = getattr(spec, key)
+    given = "an empty one" if value == "" else type(value).__name__
+    return RegistryError(f"{what} {spec.name!r}: {key} must be {kind.__name__}, not {given}")
+
+
+def _untargeted(what: str, spec: Any, key: str) -> RegistryError:
+    return RegistryError(
+        f"{what} {spec.name!r}: {key} must be a callable or 'package.module:name', not {getattr(spec, key)!r}"
+    )
+
+
+def _uncounted(spec: Backbone, key: str) -> RegistryError:
+    return RegistryError(f"backbone {spec.name!r}: {key} must be a whole number, not {getattr(spec, key)!r}")
