@@ -32,3 +32,33 @@ def real_data() -> Path:
     if not REAL_DATA:
         pytest.skip("ZOO_REAL_DATA is not set")
     return Path(REAL_DATA)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two classes, 12 small pictures each, told apart by colour."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, colour in (("blue", (40, 60, 200)), ("red", (200, 60, 40))):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(12):
+            noise = random.integers(-40, 40, (12, 12, 3))
+            pixels = np.clip(np.asarray(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def tiny_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the tiny backbones of `zoo.testing.tiny` known to every registry of this test, as a plugin file."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    (folder / "tiny.py").write_text("from zoo.testing.tiny import zoo_backbones\n")
+    monkeypatch.setenv("ZOO_PLUGINS_DIR", str(folder))
+    from zoo.catalog.registry import reset_default
+
+    reset_default()
+    return "tiny"

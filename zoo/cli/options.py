@@ -39,7 +39,7 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ..."),
             click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16."),
             click.option("--in-chans", type=click.IntRange(1), default=3, show_default=True, help="Input channels."),
-            click.option("--labels-per-class", type=click.IntRange(1), metavar="K", help="Learn from K labels a class."),
+            click.option("--labels-per-class", type=click.IntRange(1), metavar="K", help="Learn from K labels each."),
             click.option("--val", metavar="SPLIT", help="Report on this split; `test` then fits all of train."),
             click.option("--target", metavar="DATA",
                          help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),

@@ -1,0 +1,31 @@
+"""The verbs that only read the catalogue start fast: no heavy library is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "timm", "torchvision", "numpy", "scipy", "sklearn", "PIL", "accelerate", "huggingface_hub")
+PROBE = """
+import sys
+from zoo.cli.app import run
+code = run(sys.argv[1:])
+sys.stdout.flush()
+import json
+print(json.dumps([code, sorted(set(name.partition('.')[0] for name in sys.modules)), len(sys.modules)]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["list", "--json"], ["plugins", "--json"], ["strategies", "--json"], ["show", "resnet18", "--json"]]
+)
+def test_no_heavy_import(args: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", PROBE, *args], capture_output=True, text=True, check=True)
+    code, modules, count = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0
+    assert not set(HEAVY) & set(modules)
+    assert "rich" not in modules
+    assert count < 420

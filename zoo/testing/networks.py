@@ -1,0 +1,37 @@
+"""The networks of the tiny backbones."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Tiny(nn.Module):
+    """Pictures (N, C, 8, 8): stem, block and classifier, with BatchNorm and dropout."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.layer1 = nn.Sequential(nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.1)
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, num_classes) logits."""
+        x = self.layer1(self.norm(self.conv(x)))
+        return self.classifier(self.dropout(self.pool(x).flatten(1)))
+
+
+class TinyPair(nn.Module):
+    """Token ids (N, L) and a mask (N, L) of 0 and 1."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(32, 8)
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(N, num_classes) logits."""
+        kept = self.embedding(ids.long()) * mask.unsqueeze(-1)
+        return self.classifier(kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
