@@ -1,0 +1,123 @@
+"""What the Hub says about a file: the commit behind a branch, the hash, the size."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from zoo.errors import DownloadError, IntegrityError, NotFoundError
+from zoo.weights.source import COMMIT, SHA256, HubFile
+from zoo.weights.transport import Broken, Budget, Patience, Token, origin, request
+
+_SIZE: Final = re.compile(r"[0-9]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One file of one commit.
+
+    Attributes:
+        file: the file, its revision a commit.
+        url: where its bytes are.
+        sha256: of the bytes, where the Hub knows (it does for large files).
+        bytes: their number, where the Hub says.
+    """
+
+    file: HubFile
+    url: str
+    sha256: str | None
+    bytes: int | None
+
+
+def endpoint() -> str:
+    """The Hub's address: `HF_ENDPOINT`, else huggingface_hub's own."""
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def token() -> Token | None:
+    """The user's token, as huggingface_hub finds it; for the endpoint's origin alone."""
+    from huggingface_hub import constants, get_token
+
+    secret = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return Token(secret, origin(endpoint())) if secret else None
+
+
+def address(file: HubFile) -> str:
+    """The address of a file's bytes."""
+    return f"{endpoint()}/{file.repo}/resolve/{quote(file.revision, safe='')}/{quote(file.file)}"
+
+
+def look_up(file: HubFile, patience: Patience) -> Facts:
+    """Ask the Hub about `file`.
+
+    Raises:
+        NotFoundError: it has no such repository, revision or file.
+        DownloadError: it does not answer, forbids, or answers nonsense.
+        IntegrityError: it gives another commit than the one asked for.
+    """
+    budget = Budget(patience, str(file))
+    while True:
+        try:
+            with request("HEAD", address(file), token=token(), timeout=patience.longest) as reply:
+                raise_for_status(reply, str(file))
+                return _facts(file, reply)
+        except Broken as failure:
+            budget.spend(failure)
+
+
+def raise_for_status(reply: Any, what: str) -> None:
+    """Turn a refusal into an error that says what to do."""
+    code = reply.headers.get("X-Error-Code", "")
+    if reply.status < 400:
+        return
+    if reply.status == 404 or code in ("RepoNotFound", "RevisionNotFound", "EntryNotFound"):
+        missing = {"RepoNotFound": "repository", "RevisionNotFound": "revision"}.get(code, "file")
+        raise NotFoundError(
+            f"the server has no such {missing}: {what}",
+            hint="Check the name; a private repository needs HF_TOKEN."
+            if code == "RepoNotFound"
+            else "Check the name.",
+        )
+    if reply.status in (401, 403):
+        raise DownloadError(
+            f"the server does not give {what} to you (status {reply.status})",
+            why="the repository is gated: its terms must be accepted first" if code == "GatedRepo" else None,
+            hint="Set HF_TOKEN to a token that may read it.",
+        )
+    raise DownloadError(f"the server refuses {what}", why=f"status {reply.status}")
+
+
+def cached(file: HubFile, sha256: str) -> Path | None:
+    """The blob that huggingface_hub has already put into the user's cache under this hash; its bytes prove nothing."""
+    from huggingface_hub import constants
+
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    blob = cache / f"models--{file.repo.replace('/', '--')}" / "blobs" / sha256
+    return blob if blob.is_file() else None
+
+
+def _facts(file: HubFile, reply: Any) -> Facts:
+    commit = reply.headers.get("X-Repo-Commit") or ""
+    if not COMMIT.fullmatch(commit):
+        raise DownloadError(
+            f"{endpoint()} does not answer as the Hub does",
+            why=f"it names no commit for {file}",
+            hint="Check HF_ENDPOINT.",
+        )
+    if file.pinned and commit != file.revision:
+        raise IntegrityError(f"the Hub gives commit {commit} for {file}")
+    etag = (reply.headers.get("X-Linked-ETag") or reply.headers.get("ETag") or "").removeprefix("W/").strip('"')
+    size = reply.headers.get("X-Linked-Size") or (reply.headers.get("Content-Length") if reply.status == 200 else None)
+    found = replace(file, revision=commit)
+    return Facts(
+        found,
+        address(found),
+        etag if SHA256.fullmatch(etag) else None,
+        int(size) if size is not None and _SIZE.fullmatch(size) else None,
+    )
