@@ -1,0 +1,288 @@
+"""What a fitted learner is worth on rows it did not learn from.
+
+Every figure is a finite number or an explicit None. Where a ratio is 0 / 0 (the precision of a class never predicted,
+the recall of a class without rows) it is 0.0, as scikit-learn's `zero_division=0`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
+
+from zoo.data.task import CLASSES, MULTI_LABEL, Task
+from zoo.errors import DataError, TrainingError
+
+#: Two-sided 95 % of the normal distribution.
+Z95: Final = 1.959963984540054
+#: Classes shown when an evaluation is printed; JSON has them all.
+SHOWN: Final = 20
+_HEAD: Final = ("primary", "accuracy", "interval", "n", "split")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one split. Prints as a table; renders as one in a notebook.
+
+    Attributes:
+        primary: which score counts: "accuracy" (classes), "f1" (multi-label, micro-averaged) or "r2" (regression).
+        scores: name -> number. Classes: accuracy, log_loss. Multi-label: f1, accuracy (all labels of a row right),
+            mean_average_precision (None where no label has a row), log_loss (mean over rows and labels).
+            Regression: r2, rmse, mae, averaged over the target columns.
+        interval: Wilson's 95 % interval of the accuracy; None for regression.
+        n: rows.
+        split: their name.
+        per_class: class -> precision, recall, f1, n (rows that truly have it); multi-label also average_precision
+            (None without such rows). For regression: column -> r2, rmse, mae, n.
+        confusion: rows by true class (down) and predicted class (across); None unless the task is classes.
+    """
+
+    primary: str
+    scores: Mapping[str, float | None]
+    interval: tuple[float, float] | None
+    n: int
+    split: str
+    per_class: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Part of the rows that are right; None for regression."""
+        return self.scores.get("accuracy")
+
+    @property
+    def value(self) -> float:
+        """The primary score."""
+        return float(self.scores[self.primary] or 0.0)
+
+    def headline(self) -> dict[str, Any]:
+        """The primary score and what it stands on: primary, accuracy, interval, n, split (and r2, rmse ...)."""
+        head = {
+            "primary": self.primary,
+            "accuracy": self.accuracy,
+            "interval": None if self.interval is None else list(self.interval),
+            "n": self.n,
+            "split": self.split,
+        }
+        return {**head, **{name: score for name, score in self.scores.items() if name not in head}}
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, in types that JSON has."""
+        return {
+            **self.headline(),
+            "per_class": {name: dict(figures) for name, figures in self.per_class.items()},
+            "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
+        """What `as_json` gave, read back."""
+        scores = {key: value for key, value in record.items() if key not in {*_HEAD, "per_class", "confusion"}}
+        if record["accuracy"] is not None:
+            scores = {"accuracy": record["accuracy"], **scores}
+        confusion = record.get("confusion")
+        return cls(
+            primary=record["primary"],
+            scores=scores,
+            interval=None if record["interval"] is None else tuple(record["interval"]),
+            n=record["n"],
+            split=record["split"],
+            per_class=record.get("per_class", {}),
+            confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
+        )
+
+    def __str__(self) -> str:
+        header, rows, left = self._table()
+        lines = [self._sentence()]
+        if rows:
+            widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+            for row in [header, *rows]:
+                cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+                lines.append("  " + "  ".join(cells).rstrip())
+        return "\n".join([*lines, left] if left else lines)
+
+    def _repr_html_(self) -> str:
+        header, rows, left = self._table()
+        cells = "".join(
+            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+            for tag, row in [("th", header), *(("td", row) for row in rows)]
+        )
+        return f"<p>{escape(self._sentence())}</p><table>{cells if rows else ''}</table><p>{escape(left)}</p>"
+
+    def _sentence(self) -> str:
+        sure = f" (95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
+        names = [self.primary, *(name for name in self.scores if name != self.primary)]
+        said = {name: f"{name.replace('_', ' ')} {_shown(self.scores[name])}" for name in names}
+        if "accuracy" in said:
+            said["accuracy"] += sure
+        return f"{', '.join(said.values())} on {self.n} rows of {self.split}"
+
+    def _table(self) -> tuple[list[str], list[list[str]], str]:
+        """Header, rows, and a word on the rows left out."""
+        figures = list(next(iter(self.per_class.values()), {}))
+        rows = [[name, *(_shown(one[key]) for key in figures)] for name, one in list(self.per_class.items())[:SHOWN]]
+        left = len(self.per_class) - len(rows)
+        header = ["class", *(key.replace("_", " ") for key in figures)]
+        return header, rows, f"... and {left} more, in as_json()" if left else ""
+
+
+def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str) -> Evaluation:
+    """Compare a model's outputs with the truth.
+
+    Args:
+        outputs: (N, C): logits for classes and multi-label, numbers for regression.
+        targets: as `zoo.data.task.infer_task` encodes them.
+        task: kind and classes.
+        split: name of the rows, for the record.
+
+    Raises:
+        DataError: no rows, rows without a label, or shapes that do not fit the task.
+        TrainingError: outputs that are not finite.
+    """
+    targets = np.asarray(targets)
+    outputs = outputs.detach().cpu().double()
+    _check(outputs, targets, task, split)
+    if task.kind == CLASSES:
+        return _classes(outputs, targets, task, split)
+    if task.kind == MULTI_LABEL:
+        return _multi_label(outputs, targets.astype(np.int64), task, split)
+    return _regression(outputs.numpy(), targets.astype(np.float64).reshape(len(targets), -1), task, split)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion of `hits` in `n` > 0 trials (Wilson 1927). It never leaves [0, 1]."""
+    share, z2 = hits / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return (0.0 if hits == 0 else max(0.0, centre - half)), (1.0 if hits == n else min(1.0, centre + half))
+
+
+def _classes(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Evaluation:
+    count = task.outputs
+    predicted = outputs.argmax(dim=1).numpy()
+    confusion = np.bincount(targets * count + predicted, minlength=count * count).reshape(count, count)
+    hits, n = int(confusion.trace()), len(targets)
+    truth = torch.from_numpy(targets.astype(np.int64))
+    return Evaluation(
+        primary="accuracy",
+        scores={"accuracy": hits / n, "log_loss": float(cross_entropy(outputs, truth))},
+        interval=wilson(hits, n),
+        n=n,
+        split=split,
+        per_class=_per_class(confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1), task),
+        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+    )
+
+
+def _multi_label(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Evaluation:
+    predicted = (outputs > 0).numpy()
+    truth = targets.astype(bool)
+    hits, called, real = (predicted & truth).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)
+    right, n = int((predicted == truth).all(axis=1).sum()), len(targets)
+    precisions = _average_precisions(outputs.numpy(), truth)
+    known = [value for value in precisions if value is not None]
+    per_class = _per_class(hits, called, real, task)
+    return Evaluation(
+        primary="f1",
+        scores={
+            "f1": _ratio(2 * hits.sum(), called.sum() + real.sum()),
+            "accuracy": right / n,
+            "mean_average_precision": sum(known) / len(known) if known else None,
+            "log_loss": float((softplus(outputs) - outputs * torch.from_numpy(targets)).mean()),
+        },
+        interval=wilson(right, n),
+        n=n,
+        split=split,
+        per_class={
+            name: {**figures, "average_precision": value}
+            for (name, figures), value in zip(per_class.items(), precisions, strict=True)
+        },
+    )
+
+
+def _regression(outputs: np.ndarray, targets: np.ndarray, task: Task, split: str) -> Evaluation:
+    errors = outputs - targets
+    squared = (errors**2).sum(axis=0)
+    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    n = len(targets)
+    columns = {
+        "r2": [_r2(float(s), float(total)) for s, total in zip(squared, spread, strict=True)],
+        "rmse": np.sqrt(squared / n).tolist(),
+        "mae": np.abs(errors).mean(axis=0).tolist(),
+    }
+    return Evaluation(
+        primary="r2",
+        scores={name: float(np.mean(values)) for name, values in columns.items()},
+        interval=None,
+        n=n,
+        split=split,
+        per_class={
+            name: {**{key: values[i] for key, values in columns.items()}, "n": n} for i, name in enumerate(task.classes)
+        },
+    )
+
+
+def _per_class(hits: np.ndarray, called: np.ndarray, real: np.ndarray, task: Task) -> dict[str, dict[str, float | int]]:
+    return {
+        name: {
+            "precision": _ratio(hits[i], called[i]),
+            "recall": _ratio(hits[i], real[i]),
+            "f1": _ratio(2 * hits[i], called[i] + real[i]),
+            "n": int(real[i]),
+        }
+        for i, name in enumerate(task.classes)
+    }
+
+
+def _average_precisions(scores: np.ndarray, truth: np.ndarray) -> list[float | None]:
+    """Of each label; None for a label that no row has."""
+    from sklearn.metrics import average_precision_score
+
+    return [
+        float(average_precision_score(truth[:, i], scores[:, i])) if truth[:, i].any() else None
+        for i in range(truth.shape[1])
+    ]
+
+
+def _r2(squared: float, spread: float) -> float:
+    """1 - squared / spread; for constant targets 1.0 where all are met, else 0.0."""
+    return 1 - squared / spread if spread else float(squared == 0)
+
+
+def _ratio(part: int | np.integer, whole: int | np.integer) -> float:
+    return float(part / whole) if whole else 0.0
+
+
+def _shown(value: float | int | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _check(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> None:
+    if len(targets) == 0:
+        raise DataError(f"{split} has no rows to evaluate on")
+    if outputs.shape != (len(targets), task.outputs):
+        raise DataError(
+            f"outputs of shape {tuple(outputs.shape)} do not fit {len(targets)} rows and {task.outputs} outputs"
+        )
+    if not bool(outputs.isfinite().all()):
+        bad = int((~outputs.isfinite()).any(dim=1).sum())
+        raise TrainingError(
+            f"the outputs for {bad} of {len(targets)} rows of {split} are not finite",
+            hint="Try precision=fp32 or a lower learning rate.",
+        )
+    if task.kind == CLASSES:
+        known = targets.ndim == 1 and bool(((targets >= 0) & (targets < task.outputs)).all())
+    else:
+        known = targets.size == outputs.numel() and bool(np.isfinite(targets).all())
+    if not known:
+        raise DataError(
+            f"{split} has rows without a usable label",
+            hint="Evaluate on rows that are all labelled, with the classes that were learned.",
+        )
