@@ -68,7 +68,7 @@ def _require(text: str, candidates: Sequence[Candidate], reasons: Mapping[str, s
         names = {one.distribution or one.name for one in candidates if one.third_party}
         raise RegistryError(
             f"{who} {text!r}, which is not installed",
-            hint=did_you_mean(requirement.name, names) or f"Install it: pip install {text!r}",
+            hint=" ".join(filter(None, (did_you_mean(requirement.name, names), f"Install it: pip install {text!r}"))),
         )
     for one in matching:
         if one.name in reasons:
