@@ -70,6 +70,13 @@ def test_pictures_in_a_list() -> None:
     assert len(open_data([*PIXELS], labelled=False)) == 6
 
 
+def test_a_lazily_opened_picture_is_read_at_once(folder) -> None:
+    path = folder / "ants" / "0.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    with Image.open(path) as image, pytest.raises(DataError, match="item 0: the picture cannot be read"):
+        open_data([image], labelled=False)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

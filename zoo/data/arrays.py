@@ -120,9 +120,7 @@ def as_raw(item: Any, what: str) -> Any:
         DataError: it is neither picture, array nor tensor, or has the wrong shape or NaN.
     """
     if hasattr(item, "getexif"):
-        from zoo.data.images import upright
-
-        return upright(item)
+        return _upright(item, what)
     if isinstance(item, (tuple, list)) and item and all(is_array(part) for part in item):
         return tuple(check_array(part[None], what)[0] for part in item)
     if not is_array(item):
@@ -193,6 +191,16 @@ def _label_table(dataset: Any) -> Any:
     if targets is None or len(targets) != len(dataset):
         return None
     return _to_numpy(targets) if is_array(targets) else np.asarray(targets)
+
+
+def _upright(image: Any, what: str) -> Any:
+    from zoo.data.images import upright
+
+    try:
+        image.load()
+    except Exception as error:  # a lazily opened file: see `EncodedSamples.verify`
+        raise DataError(f"{what}: the picture cannot be read", why=str(error)) from error
+    return upright(image)
 
 
 def _is_raw(values: Any) -> bool:

@@ -171,7 +171,7 @@ def _refuse_lost(task: Task, targets: np.ndarray, kept: np.ndarray) -> None:
 def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:
     if task.kind != CLASSES or fitted:
         return
-    present = {split: set(np.unique(part.targets).tolist()) for split, part in splits.items()}
+    present = {split: set(part.targets.tolist()) for split, part in splits.items() if part.targets is not None}
     if TRAIN in present:
         for split, seen in present.items():
             missing = [task.classes[code] for code in sorted(seen - present[TRAIN])]

@@ -20,6 +20,9 @@ TEST: Final = "test"
 class Samples:
     """Raw samples by row. One subclass for each place that samples come from."""
 
+    #: Whether a raw sample has to be decoded, so that reading ahead in threads pays.
+    encoded: bool = False
+
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} must say its length")
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 
 from zoo.data.dataset import Samples, Split
-from zoo.data.images import EncodedSamples
 from zoo.data.preprocess import Reader, ready
 from zoo.errors import DataError, UsageError, ZooError
 
@@ -211,8 +211,8 @@ class HeldSamples(Samples):
     def location(self, row: int) -> str:
         return self._source.location(row)
 
-    def path(self, row: int) -> Any:
-        return self._source.paths[row]
+    def path(self, row: int) -> Path | None:
+        return self._source.samples.path(int(self._source.rows[row]))
 
     def take(self, rows: np.ndarray) -> Any:
         index = torch.from_numpy(rows)
@@ -220,7 +220,7 @@ class HeldSamples(Samples):
 
 
 def _default_workers(split: Split) -> int:
-    return min(8, os.cpu_count() or 1) if isinstance(split.samples, EncodedSamples) else 0
+    return min(8, os.cpu_count() or 1) if split.samples.encoded else 0
 
 
 def _shape(item: Any) -> Any:

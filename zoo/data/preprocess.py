@@ -34,8 +34,10 @@ CROP_MODES: Final = ("center", "squash", "border")
 class Reader(Protocol):
     """Turns one raw sample into a tensor, or a tuple of tensors."""
 
-    #: The shorter side that pictures are resized to: `Split.raw` may decode far larger ones at reduced size.
-    shorter: int | None
+    @property
+    def shorter(self) -> int | None:
+        """The shorter side that pictures are resized to: `Split.raw` may decode far larger ones at reduced size."""
+        ...
 
     def __call__(self, raw: Any) -> Tensor | tuple[Tensor, ...]:
         """Read one sample."""
@@ -178,18 +180,19 @@ class ImageReader:
 
     def _planes(self, raw: Image.Image | np.ndarray) -> list[Image.Image]:
         """One L or RGB picture; or one L picture for each channel."""
+        image: Image.Image | None = None
+        array: np.ndarray | None = None
         if isinstance(raw, Image.Image):
-            found, image = len(raw.getbands()), raw
+            image, found = raw, len(raw.getbands())
         else:
-            array = np.asarray(raw)
-            found = array.shape[2] if array.ndim == 3 else 1
-            image = (
-                Image.fromarray(array[..., 0] if array.ndim == 3 and found == 1 else array) if found in (1, 3) else None
-            )
+            array = _with_channels(np.asarray(raw))
+            found = array.shape[2]
+            if found in (1, 3):
+                image = Image.fromarray(array[..., 0] if found == 1 else array)
         if image is not None and self.in_chans in (1, 3):
             mode = "L" if self.in_chans == 1 else "RGB"
             return [image if image.mode == mode else image.convert(mode)]
-        if found != self.in_chans or (image is not None and isinstance(raw, Image.Image)):
+        if array is None or found != self.in_chans:
             raise DataError(
                 f"the image has {found} channels, but the network takes {self.in_chans}",
                 hint=f"Load the network with in_chans={found}, or give arrays (H, W, {self.in_chans}), channels last.",
@@ -224,13 +227,10 @@ def describe(preprocessing: Preprocessing) -> dict[str, Any]:
 def from_description(description: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing that `describe` described; keys it does not know (as `in_chans`) are passed over."""
     known = {one.name for one in fields(Preprocessing)}
-    return Preprocessing(
-        **{
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in description.items()
-            if key in known
-        }
-    )
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in description.items() if key in known
+    }
+    return Preprocessing(**given)
 
 
 def ready(value: Any) -> Tensor:
