@@ -36,13 +36,12 @@ def measure(
     build: Callable[..., nn.Module],
     input_size: tuple[int, ...],
     *,
-    num_classes: int = 1000,
     head: str | None = None,
     **options: Any,
 ) -> Facts:
-    """Build on `meta`, run one image through, and read the facts off."""
+    """Build on `meta` with the builder's own number of classes, run one image through, and read the facts off."""
     with torch.device("meta"):
-        module = build(num_classes=num_classes, in_chans=input_size[0], **options)
+        module = build(in_chans=input_size[0], **options)
     return observe(module, input_size, head)
 
 

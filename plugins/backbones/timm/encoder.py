@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 
-def build(name: str, *, num_classes: int, in_chans: int = 3, **options: Any) -> nn.Module:
+def build(name: str, *, num_classes: int = 0, in_chans: int = 3, **options: Any) -> nn.Module:
     """timm's encoder `name`, its tokens or maps averaged over positions, then `head`, the identity for 0 classes.
 
     Raises:
