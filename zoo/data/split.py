@@ -22,7 +22,7 @@ class Chosen:
     Attributes:
         train: what is fitted, labels and all.
         report: what the run's metrics are measured on; it chooses nothing.
-        report_name: "val" or "test", or the share set aside: "val (20 % of train)".
+        report_name: "val" (also where it was set aside from train) or "test".
         rest: rows of train that `labels_per_class` set aside: unlabelled use only.
         test: left for `evaluate`; None where there is none, or where it is reported.
     """
