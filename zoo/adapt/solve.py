@@ -21,10 +21,14 @@ from zoo.adapt.spectrum import Spectrum, decompose
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import DataError, UsageError
 
-#: Folds of the cross-validation that chooses a logistic regression's regulariser.
+#: Folds of the cross-validation that chooses a logistic regression's regulariser; of many rows, as many folds are
+#: used as it takes to hold out `HELD` rows.
 FOLDS: Final = 5
+HELD: Final = 1000
 #: Where no row can be held out.
 FALLBACK: Final = 0.1
+#: Tolerance of the fits that only choose.
+ROUGH: Final = 1e-3
 
 
 def solve_head(
@@ -34,6 +38,7 @@ def solve_head(
     *,
     regularizer: float | str = "auto",
     class_weight: str | None = None,
+    floor: float | None = None,
     seed: int = 0,
 ) -> nn.Linear:
     """Return the linear head that is optimal on these features, for raw (not standardised) features.
@@ -56,7 +61,9 @@ def solve_head(
     """
     _check_options(regularizer, class_weight, task)
     columns = _columns(features, np.asarray(targets), task)
-    spectrum = decompose(features)
+    if floor is None:
+        floor = 1.0 if regularizer == "auto" else 0.0
+    spectrum = decompose(features, floor)
     if task.kind == REGRESSION:
         chosen = _by_ridge(spectrum, columns) if regularizer == "auto" else float(regularizer)
         return spectrum.fold(*ridge.solve(spectrum, columns, chosen))
@@ -76,12 +83,14 @@ def solve_head(
 def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, softmax: bool, seed: int) -> float:
     """Return the value of `ridge.PATH` with the least cross-validated log-loss.
 
-    Ridge's leave-one-out error, which costs no fit, says where to start; from there the path is walked downhill,
-    all folds together, each fit starting from its neighbour's solution.
+    The path is walked from the strongest value down, all folds together, each fit starting from its neighbour's
+    solution, until the log-loss has risen twice. Ridge's leave-one-out error would cost less, but it judges squared
+    errors: its choice is several times too strong for a logistic loss with many rows, and zero with few.
     """
     folds = _folds(labels, softmax, seed)
-    kept = torch.stack([folds != fold for fold in range(FOLDS)], dim=1)
-    held = torch.stack([folds == fold for fold in range(FOLDS)], dim=1)
+    used = range(min(FOLDS, math.ceil(HELD * FOLDS / len(labels))))
+    kept = torch.stack([folds != fold for fold in used], dim=1)
+    held = torch.stack([folds == fold for fold in used], dim=1)
     if not held.any():
         return FALLBACK
     problem = logistic.Problem(spectrum, labels, _normalised(weights[:, None] * kept), softmax)
@@ -91,30 +100,24 @@ def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, s
     def log_loss(step: int) -> float:
         near = min(solutions, key=lambda other: abs(other - step), default=None)
         start = None if near is None else solutions[near]
-        solutions[step] = logistic.solve(problem, ridge.PATH[step], start, tolerance=1e-5)
+        solutions[step] = logistic.solve(problem, ridge.PATH[step], start, tolerance=ROUGH)
         return float((problem.losses(problem.scores(solutions[step])) * weighing).sum())
 
-    return ridge.PATH[_walk(log_loss, ridge.PATH.index(_by_ridge(spectrum, labels)), len(ridge.PATH))]
+    return ridge.PATH[_descend(log_loss, len(ridge.PATH) - 1)]
 
 
-def _walk(cost: Callable[[int], float], start: int, length: int) -> int:
-    """Index of a local minimum of cost(index), walking from start in strides of 4, 2 and 1."""
+def _descend(cost: Callable[[int], float], last: int) -> int:
+    """Index of the least cost(index) that is met going down from `last`: every fourth, then those around the best."""
     known: dict[int, float] = {}
-
-    def at(index: int) -> float:
-        if index not in known:
-            known[index] = cost(index)
-        return known[index]
-
-    best = start
-    for stride in (4, 2, 1):
-        moved = True
-        while moved:
-            near = [i for i in (best - stride, best + stride) if 0 <= i < length]
-            candidate = min(near, key=at, default=best)
-            moved = at(candidate) < at(best)
-            best = candidate if moved else best
-    return best
+    for index in range(last, -1, -4):
+        known[index] = cost(index)
+        best = min(known, key=known.__getitem__)
+        if index <= best - 8:
+            break
+    for stride in (2, 1):
+        best = min(known, key=known.__getitem__)
+        known |= {i: cost(i) for i in (best + stride, best - stride) if 0 <= i <= last}
+    return min(known, key=known.__getitem__)
 
 
 def _by_ridge(spectrum: Spectrum, targets: Tensor) -> float:

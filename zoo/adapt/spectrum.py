@@ -20,7 +20,7 @@ class Spectrum:
 
     Attributes:
         mean: (D,) of the features.
-        inverse_scale: (D,) 1 / standard deviation; 0 for a constant feature, whose weight is then 0.
+        inverse_scale: (D,) 1 / scale; 0 for a constant feature, whose weight is then 0.
         basis: (D, R) orthonormal, R = rank of X.
         rows: (N, R) coordinates X @ basis; their columns are orthogonal and sum to 0.
         squares: (R,) squared singular values of X, descending.
@@ -48,11 +48,16 @@ class Spectrum:
         return head
 
 
-def decompose(features: Tensor) -> Spectrum:
+def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
     """Standardise features (N, D) and rotate them onto their principal axes.
 
     The smaller of the Gram (N, N) and the covariance (D, D) is decomposed. The weights of a ridge or logistic
     regression lie in the span of the rows, so nothing is lost when N < D, and the problem shrinks to (N, N).
+
+    Args:
+        features: (N, D), any float type.
+        floor: least scale of a feature, as a part of the median standard deviation. A channel that is nearly silent
+            in the training rows would otherwise be blown up until it outweighs all others on new rows.
 
     Raises:
         DataError: no rows, no features, or numbers that are not finite.
@@ -71,6 +76,8 @@ def decompose(features: Tensor) -> Spectrum:
     x = x - mean
     scale = x.square().mean(dim=0).sqrt()
     varies = scale > CONSTANT * mean.abs()
+    if floor and bool(varies.any()):
+        scale = scale.clamp_min(floor * float(scale[varies].median()))
     inverse_scale = torch.where(varies, 1 / torch.where(varies, scale, 1.0), 0.0)
     x *= inverse_scale
     wide = x.shape[1] > x.shape[0]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.heads import build_head
 from zoo.data.task import CLASSES, REGRESSION, Task
+from zoo.errors import UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import HEAD, Network
 
@@ -180,6 +181,12 @@ class Gradient(ABC):
     clip: float | None = 1.0
     head: str = "linear"
 
+    def __post_init__(self) -> None:
+        positive(self, "epochs", "batch_size", "lr", "clip")
+        at_least_zero(self, "weight_decay", "momentum")
+        one_of(self, "optimizer", "adamw", "sgd")
+        one_of(self, "schedule", "cosine", "constant")
+
     needs: ClassVar[frozenset[str]] = frozenset()
     #: Fewest epochs when `epochs` is None.
     min_epochs: ClassVar[int] = 10
@@ -204,6 +211,28 @@ class Gradient(ABC):
     def rebuild(self, num_features: int, outputs: int, tensors: Mapping[str, tuple[int, ...]]) -> nn.Module:
         """Build an empty head for saved tensors (name -> shape); they are loaded into it afterwards."""
         return build_head(self.head, num_features, outputs)
+
+
+def positive(strategy: Any, *names: str) -> None:
+    """Raise `UsageError` unless these options are above 0, or None."""
+    for name in names:
+        value = getattr(strategy, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be above 0, not {value!r}")
+
+
+def at_least_zero(strategy: Any, *names: str) -> None:
+    """Raise `UsageError` unless these options are 0 or more."""
+    for name in names:
+        if not getattr(strategy, name) >= 0:
+            raise UsageError(f"{name} must be 0 or more, not {getattr(strategy, name)!r}")
+
+
+def one_of(strategy: Any, name: str, *choices: Any) -> None:
+    """Raise `UsageError` unless the option is one of `choices`."""
+    value = getattr(strategy, name)
+    if value not in choices:
+        raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
 def task_loss(outputs: Tensor, y: Tensor, task: Task, *, label_smoothing: float = 0.0) -> Tensor:

@@ -82,8 +82,8 @@ class Network(nn.Module):
         """
         captured: list[Any] = []
 
-        def at_input(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            captured.append(inputs[0])
+        def at_input(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            captured.append(inputs[0] if inputs else next(iter(named.values())))
             raise _Reached
 
         def at_output(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -91,7 +91,9 @@ class Network(nn.Module):
             raise _Reached
 
         if self.tap is None:
-            handle = self._module.get_submodule(self.head_names[0]).register_forward_pre_hook(at_input)
+            handle = self._module.get_submodule(self.head_names[0]).register_forward_pre_hook(
+                at_input, with_kwargs=True
+            )
         else:
             handle = self._module.get_submodule(self._tap_module(self.tap)).register_forward_hook(at_output)
         try:
@@ -138,7 +140,7 @@ class Network(nn.Module):
     def in_chans(self) -> int:
         """Input channels, read off the first convolution; 3 where there is none."""
         for module in self._module.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 return module.in_channels
         return 3
 
@@ -162,10 +164,11 @@ class Network(nn.Module):
         names = list(self._stage_modules())
         if self.tap is None:
             return [HEAD]
-        stage = self.tap if self.tap in names else self._stage_of(self.tap)
+        stage = self.tap if self.tap in names else self.stage_of(self.tap)
         return names[names.index(stage) + 1 :]
 
-    def _stage_of(self, module: str) -> str:
+    def stage_of(self, module: str) -> str:
+        """The stage that a module, a parameter or a buffer (by dotted name) belongs to."""
         for name, prefixes in self._stage_modules().items():
             if any(_inside(module, prefix) or _inside(prefix, module) for prefix in prefixes):
                 return name
@@ -244,9 +247,9 @@ def find_head(module: nn.Module, declared: str | None = None) -> tuple[str, ...]
 def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Stages read off the module's children, in order.
 
-    Containers called `blocks`, `stages`, `features` ... give one stage per child; a container whose name ends in a
-    digit (`layer1`) is one stage; layers before the first container are the `stem`; later ones, each run together,
-    are called after the first of the run.
+    Containers called `blocks`, `stages`, `features` ... give one stage per child; a container, or a module of several
+    layers, whose name ends in a digit (`layer1`, `s1`) is one stage; layers before the first container are the
+    `stem`; later ones, each run together, are called after the first of the run.
     """
     stages: dict[str, tuple[str, ...]] = {}
     run: list[str] = []
@@ -270,7 +273,7 @@ def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[s
                 close_run()
                 for index, _ in child.named_children():
                     stages[f"{path}.{index}"] = (f"{path}.{index}",)
-            elif container:
+            elif name[-1].isdigit() and (container or _has_layers(child)):
                 close_run()
                 stages[path] = (path,)
             else:
@@ -283,10 +286,17 @@ def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[s
 
 
 def _beside_head(child: nn.Module, path: str, head: tuple[str, ...]) -> Iterator[str]:
+    """What stands before the head in the module that holds it. What stands behind it sees logits: no place to tap."""
     for name, _ in child.named_children():
         inner = f"{path}.{name}"
-        if not any(_inside(target, inner) for target in head):
-            yield inner
+        if any(_inside(target, inner) for target in head):
+            return
+        yield inner
+
+
+def _has_layers(module: nn.Module) -> bool:
+    """Whether several of its children have parameters."""
+    return sum(next(child.parameters(), None) is not None for child in module.children()) > 1
 
 
 @contextmanager
