@@ -248,8 +248,8 @@ def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[s
     """Stages read off the module's children, in order.
 
     Containers called `blocks`, `stages`, `features` ... give one stage per child; a container, or a module of several
-    layers, whose name ends in a digit (`layer1`, `s1`) is one stage; layers before the first container are the
-    `stem`; later ones, each run together, are called after the first of the run.
+    layers, whose name ends in a digit (`layer1`, `s1`) is one stage; layers before the first container are the `stem`;
+    later ones, each run together, are called after the first of the run.
     """
     stages: dict[str, tuple[str, ...]] = {}
     run: list[str] = []
