@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Weights
-from zoo.errors import IntegrityError, UsageError
+from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
 from zoo.models.network import Network, find_head
 from zoo.models.stem import adapt_stem, first_convolution
@@ -140,7 +141,18 @@ class _Filling:
             # A head of several layers: the last one's rows.
             if (last := self._last_layer(module, head)) is not None:
                 return last
-        return 0
+        return 0 if self.can_be_headless() else self.build.default_classes()
+
+    def can_be_headless(self) -> bool:
+        """Whether the builder gives a network without classifier for `num_classes=0`, as timm's do."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of layers without elements
+                module = self.build.on_meta(num_classes=0, in_chans=3)
+            heads = [module.get_submodule(name) for name in find_head(module, self.spec.head)]
+        except (PluginError, UsageError):
+            return False
+        return not any(True for head in heads for _ in head.parameters())
 
     def _last_layer(self, module: nn.Module, head: str) -> int | None:
         names = [n for n, m in module.get_submodule(head).named_modules(prefix=head) if isinstance(m, nn.Linear)]
