@@ -172,14 +172,17 @@ def check_backbone(spec: Backbone) -> None:
         raise _uncounted(spec, "params")
     if not isinstance(spec.input, str):
         raise _mistyped("backbone", spec, "input", str)
-    if not isinstance(spec.input_size, tuple) or not all(type(n) is int and n > 0 for n in spec.input_size):
+    sized = isinstance(spec.input_size, tuple)
+    for n in spec.input_size if sized else ():
+        sized = sized and type(n) is int and n > 0
+    if not sized:
         raise RegistryError(
             f"backbone {spec.name!r}: input_size must be a tuple of positive integers, not {spec.input_size!r}"
         )
-    for key in ("options", "requires"):
-        value = getattr(spec, key)
-        if value != () and not (isinstance(value, tuple) and all(isinstance(item, str) for item in value)):
-            raise RegistryError(f"backbone {spec.name!r}: {key} must be a tuple of strings, not {value!r}")
+    if spec.options != () and not _are_strings(spec.options):
+        raise RegistryError(f"backbone {spec.name!r}: options must be a tuple of strings, not {spec.options!r}")
+    if spec.requires != () and not _are_strings(spec.requires):
+        raise RegistryError(f"backbone {spec.name!r}: requires must be a tuple of strings, not {spec.requires!r}")
     if spec.preprocessing is not None and not isinstance(spec.preprocessing, Preprocessing):
         raise _mistyped("backbone", spec, "preprocessing", Preprocessing)
 
@@ -224,6 +227,10 @@ def check_weights(spec: Weights) -> None:
 
 def _named(value: object, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
 def _misnamed(what: str, value: object, pattern: re.Pattern[str], key: str = "name") -> RegistryError:
