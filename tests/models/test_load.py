@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -417,14 +416,3 @@ def test_a_parameter_outside_the_modules_tables_is_refused(tmp_path: Path) -> No
 
     with pytest.raises(PluginError, match="hidden"):
         load_network(spec(Hidden), None, saved(tmp_path / "x.safetensors"))
-
-
-def test_real_weights(real_data: Path) -> None:
-    name = "mobilenetv2_100"
-    real = replace(timm_spec(name), options=("pad_type",))
-    weights = Weights(name=f"{name}.tf2_in1k", backbone=name, source="x:y", options={"pad_type": "same"})
-    network = load_network(real, weights, real_data / "weights" / f"{name}.tf2_in1k.safetensors")
-    oracle = timm.create_model(name, pad_type="same", num_classes=1000)
-    oracle.load_state_dict(load_file(real_data / "weights" / f"{name}.tf2_in1k.safetensors"), strict=True)
-    x = torch.randn(1, 3, 224, 224)
-    assert (network(x) - oracle.eval()(x)).abs().max() < 1e-4

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.catalog.spec import Backbone, Weights
-from zoo.errors import UsageError
 from zoo.models import accelerator as accelerators
 from zoo.models.load import load_network
 from zoo.models.network import Network
@@ -52,7 +51,7 @@ def load_backbone(
         DownloadError, IntegrityError, DiskError: from the pull and the load.
     """
     placement = accelerators.choose(accelerator)
-    settings = getattr(registry, "settings", None) or Settings()
+    settings = registry.settings if registry is not None else Settings()
     spec, chosen = _resolve(name, weights, registry)
     pulled = pull(chosen, settings=settings, registry=registry, progress=progress) if chosen is not None else None
     network = load_network(
@@ -72,25 +71,10 @@ def _resolve(
     name: str | Backbone, weights: str | Path | Weights | None, registry: Registry | None
 ) -> tuple[Backbone, Weights | None]:
     if isinstance(weights, Weights):
-        spec = name if isinstance(name, Backbone) else _registry(registry).backbone(name)
-        return spec, weights
-    if isinstance(weights, Path):
-        weights = str(weights.expanduser().absolute())
-    if isinstance(name, str):
-        return _registry(registry).resolve(name, weights)
-    if weights in (None, "none"):
+        return name if isinstance(name, Backbone) else _registry(registry).backbone(name), weights
+    if isinstance(name, Backbone) and weights in (None, "none"):
         return name, None
-    if weights == "default":
-        chosen = _registry(registry).default_weights(name)
-        if chosen is None:
-            raise UsageError(
-                f"the backbone {name.name} has no default weights",
-                hint="Name weights, or say weights=None for random ones.",
-            )
-        return name, chosen
-    # A spec's own plugin is what it says, even where another plugin's backbone has the same name.
-    _, chosen = _registry(registry).resolve(name.full_name, weights)
-    return name, chosen
+    return _registry(registry).resolve(name, weights)
 
 
 def _registry(registry: Registry | None) -> Registry:

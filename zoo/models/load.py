@@ -215,9 +215,9 @@ class _Filling:
         if differences:
             more = len(differences) - _NAMED
             listed = [f"  {line}" for line in differences[:_NAMED]] + [f"  and {more} more"] * (more > 0)
+            classes = f" with {self.num_classes} classes" if self.num_classes else ""
             raise IntegrityError(
-                f"{self.path} is not for {self.spec.full_name} with {self.num_classes} classes: "
-                f"{len(differences)} of {len(expected)} tensors differ",
+                f"{self.path} is not for {self.spec.full_name}{classes}: {len(differences)} differences",
                 why="\n".join(listed),
                 hint="Name the backbone that these weights were made for.",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
@@ -13,7 +13,7 @@ from zoo.settings import Settings
 from zoo.weights.header import read_header
 from zoo.weights.lock import Entry, Lock
 from zoo.weights.remembered import Remembered
-from zoo.weights.source import PICKLES, SHA256, SHA256_PREFIX, HubFile, LocalFile, Source, source_of
+from zoo.weights.source import PICKLES, SHA256, SHA256_PREFIX, HubFile, LocalFile, Source, single, source_of
 from zoo.weights.store import Store
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Told (bytes so far, bytes in all or None) while bytes arrive.
 Progress = Callable[[int, "int | None"], None]
-
-_WEIGHTS_ROLE: Final = "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def pull(
     """
     if locked and update:
         raise UsageError("locked and update exclude each other")
-    weights = _single(weights)
+    weights = single(weights)
     _check_pins(weights)
     source = source_of(weights)
     if isinstance(source, LocalFile):
@@ -191,17 +189,3 @@ def _agree(weights: Weights, sha256: str, size: int, where: str) -> None:
         )
     if weights.bytes not in (None, size):
         raise IntegrityError(f"{where} has {size} bytes", why=f"the registry promises {weights.bytes}")
-
-
-def _single(weights: Weights) -> Weights:
-    """The one file that holds the tensors, where `files` lists several."""
-    if not weights.files:
-        return weights
-    chosen = [file for file in weights.files if file.get("role", _WEIGHTS_ROLE) == _WEIGHTS_ROLE]
-    if len(chosen) != 1:
-        raise UsageError(
-            f"{weights.name} has {len(chosen)} files with the role 'weights'",
-            why="a backbone is loaded from one file",
-            hint="Join the shards into one safetensors file and register that.",
-        )
-    return replace(weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=())

@@ -6,13 +6,13 @@ Every part that becomes a path or a URL matches a strict pattern, whoever wrote 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from zoo.catalog.spec import Weights
-from zoo.errors import RegistryError
+from zoo.errors import RegistryError, UsageError
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}")
@@ -103,6 +103,20 @@ Source = HubFile | WebFile | LocalFile | PluginFile
 def source_of(weights: Weights) -> Source:
     """The source of `weights`; a relative `file:` is relative to the registry file that declared it."""
     return parse(weights.source, base=_base(weights.origin))
+
+
+def single(weights: Weights) -> Weights:
+    """The one file that holds the tensors, where `files` lists several."""
+    if not weights.files:
+        return weights
+    chosen = [file for file in weights.files if file.get("role", "weights") == "weights"]
+    if len(chosen) != 1:
+        raise UsageError(
+            f"{weights.name} has {len(chosen)} files with the role 'weights'",
+            why="a backbone is loaded from one file",
+            hint="Join the shards into one safetensors file and register that.",
+        )
+    return replace(weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=())
 
 
 def parse(text: str, base: Path | None = None) -> Source:
