@@ -100,7 +100,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         header, rows, left = self._table()
-        lines = [self._sentence()]
+        lines = [self.sentence()]
         if rows:
             widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
             for row in [header, *rows]:
@@ -114,9 +114,10 @@ class Evaluation:
             "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
             for tag, row in [("th", header), *(("td", row) for row in rows)]
         )
-        return f"<p>{escape(self._sentence())}</p><table>{cells if rows else ''}</table><p>{escape(left)}</p>"
+        return f"<p>{escape(self.sentence())}</p><table>{cells if rows else ''}</table><p>{escape(left)}</p>"
 
-    def _sentence(self) -> str:
+    def sentence(self) -> str:
+        """The scores in one line."""
         sure = f" (95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
         names = [self.primary, *(name for name in self.scores if name != self.primary)]
         said = {name: f"{name.replace('_', ' ')} {_shown(self.scores[name])}" for name in names}

@@ -162,6 +162,7 @@ class Learner:
             features=features,
             teacher=self._teacher(network, rows, progress),
             source_head=network.source_head,
+            pretrained=self.source.pretrained,
             notes=self.notes,
         )
         start = time.perf_counter()
@@ -211,7 +212,8 @@ class Learner:
         teacher = resolve_teacher(
             getattr(self.strategy, "teacher", None), registry=self.registry, placement=self.placement, store=self.store
         )
-        return teacher.outputs(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
+        self.notes += teacher.notes(rows.task)
+        return teacher.on(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
 
     def _features(self, network: Network, split: Split, progress: Progress | None, what: str) -> Tensor:
         told = (lambda done, total: progress(what, done, total)) if progress else None
@@ -328,5 +330,5 @@ class Learner:
 
     def __repr__(self) -> str:
         weights = self.source.weights.name if self.source.weights else self.source.name
-        state = str(self.evaluation) if self.evaluation else "not fitted"
+        state = self.evaluation.sentence() if self.evaluation else "not fitted"
         return f"<Learner {weights} + {self.strategy_name}: {state}>"

@@ -41,7 +41,7 @@ def publish(
         trained_on=learner.record["data"]["name"],
         num_classes=learner.task.outputs,
         options=source.weights.options if source.weights else {},
-        metrics=learner.evaluation.headline(),
+        metrics={name: score for name, score in learner.evaluation.scores.items() if score is not None},
         preprocessing=source.preprocessing,
     )
     check_weights(weights)

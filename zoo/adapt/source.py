@@ -51,6 +51,11 @@ class NamedSource:
         return self.spec.name
 
     @property
+    def pretrained(self) -> bool:
+        """Whether it comes with weights."""
+        return self.weights is not None
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """The weights' own, else the architecture's, else the default for its input size."""
         own = (self.weights.preprocessing if self.weights else None) or self.spec.preprocessing
@@ -79,6 +84,8 @@ class ModuleSource:
 
     spec: None = None
     weights: None = None
+    #: What a module of the user's own holds is theirs to say; it is taken as learned.
+    pretrained = True
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ def demo_verb(settings: Settings, out: Output) -> None:
         started = time.perf_counter()
         learner = pretrain(registry, told)
         source = learner.evaluation
-        step("pretrain", f"source_cnn on rendered digits: {source}", started, accuracy=source.accuracy)
+        step("pretrain", f"source_cnn on rendered digits: {source.sentence()}", started, accuracy=source.accuracy)
         started = time.perf_counter()
         learner.publish(PUBLISHED, license="apache-2.0", replace=True)
         step("publish", f"{PUBLISHED}, in {settings.user_registry}", started, weights=PUBLISHED)
@@ -85,7 +85,7 @@ def demo_verb(settings: Settings, out: Output) -> None:
         )
         started = time.perf_counter()
         direct = transfer_without_adapting(registry)
-        step("before adapting", f"the pretrained network alone, on digits: {direct}", started, accuracy=direct.accuracy)
+        step("before adapting", f"the pretrained network alone, on digits: {direct.sentence()}", started, accuracy=direct.accuracy)
         started = time.perf_counter()
         table = compose_all(registry, told)
         step("compose", f"{sum(len(cell.accuracies) for cell in table)} fits", started)
@@ -118,7 +118,7 @@ def transfer_without_adapting(registry: Registry) -> Any:
 
     split = open_data("digits").splits["test"]
     teacher = resolve_teacher(PUBLISHED, registry=registry, placement=choose())
-    return evaluate(teacher.outputs(split, split.task).logits, split.targets, split.task, split="test")
+    return evaluate(teacher.on(split, split.task).logits, split.targets, split.task, split="test")
 
 
 def compose_all(registry: Registry, told: Any) -> list[Cell]:

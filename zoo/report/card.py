@@ -80,11 +80,14 @@ def _per_class(metrics: Mapping[str, Any]) -> list[str]:
     rows = metrics.get("per_class")
     if not rows:
         return []
-    table = ["| class | precision | recall | n |", "|---|---|---|---|"]
-    table += [
-        f"| {_cell(name)} | {row['precision']:.3f} | {row['recall']:.3f} | {row['n']} |" for name, row in rows.items()
-    ]
+    figures = list(next(iter(rows.values())))
+    table = [f"| | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
+    table += [f"| {_cell(name)} | {' | '.join(_number(row[key]) for key in figures)} |" for name, row in rows.items()]
     return [*table, ""]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _cell(text: str) -> str:

@@ -22,7 +22,7 @@ def register_file(path: Path, weights: Weights, registry: Registry, *, replace: 
     Args:
         path: a safetensors file; it is left as it is.
         weights: the entry; its source, sha256 and size are filled in here.
-        registry: re-read afterwards, so that the name is known at once.
+        registry: notices the change, so that the name is known at once.
         replace: overwrite an entry of this name.
 
     Raises:
@@ -46,5 +46,4 @@ def register_file(path: Path, weights: Weights, registry: Registry, *, replace: 
         bytes=blob.stat().st_size,
     )
     add_weights(settings.user_registry, entry, replace=replace)
-    registry.reload()
     return next(known for known in registry.weights(weights.name) if known.name == weights.name)
