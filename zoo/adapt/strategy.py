@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -56,20 +56,25 @@ class Batch:
         return self.y != UNLABELLED if self.y.ndim == 1 else ~torch.isnan(self.y).any(dim=1)
 
 
-@dataclass(frozen=True)
-class TeacherOutputs:
-    """What a teacher said of every training row, computed once, in evaluation mode, by its own preprocessing.
+class TeacherOutputs(Protocol):
+    """What a teacher says of every training row, in evaluation mode, by its own preprocessing; computed once."""
 
-    Attributes:
-        logits: (rows, C), or None where the teacher's classes are not the student's.
-        features: (rows, D) pooled features.
-        name: for messages.
-    """
-
-    features: Tensor
-    logits: Tensor | None
+    #: For messages.
     name: str
-    why_no_logits: str = ""
+
+    @property
+    def logits(self) -> Tensor:
+        """(rows, C) on the CPU, columns in the order of the task's classes.
+
+        Raises:
+            UsageError: the teacher's classes are not the task's.
+        """
+        ...
+
+    @property
+    def features(self) -> Tensor:
+        """(rows, D) pooled features on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class Context:
         teacher: outputs per training row, where the strategy needs "teacher".
         target: features of the unlabelled target rows, for closed-form strategies that need "target".
         source_head: the classifier that came with the weights, or None.
+        pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
     """
 
@@ -99,6 +105,7 @@ class Context:
     teacher: TeacherOutputs | None = None
     target: Tensor | None = None
     source_head: nn.Module | None = None
+    pretrained: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -181,17 +188,19 @@ class Gradient(ABC):
     clip: float | None = 1.0
     head: str = "linear"
 
+    needs: ClassVar[frozenset[str]] = frozenset()
+    #: Fewest epochs when `epochs` is None.
+    min_epochs: ClassVar[int] = 10
+
     def __post_init__(self) -> None:
         positive(self, "epochs", "batch_size", "lr", "clip")
         at_least_zero(self, "weight_decay", "momentum")
         one_of(self, "optimizer", "adamw", "sgd")
         one_of(self, "schedule", "cosine", "constant")
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    #: Fewest epochs when `epochs` is None.
-    min_epochs: ClassVar[int] = 10
-    #: BatchNorm layers keep their statistics and use them (evaluation mode) while training.
-    frozen_batchnorm: ClassVar[bool] = True
+    def resolve(self, context: Context) -> Gradient:
+        """The strategy with every option that it left open settled; it is what is trained."""
+        return self
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
         """Change the fresh head or give extra modules (a projection, a discriminator); each is a stage of its own."""
@@ -201,11 +210,15 @@ class Gradient(ABC):
         """Learning-rate factor by stage; 0 or absent = frozen in this epoch. A pure function of its arguments."""
         return dict.fromkeys(stages, 1.0)
 
+    def freezes_batchnorm(self, context: Context) -> bool:
+        """Whether the backbone's BatchNorm layers use their statistics and keep them while training."""
+        return context.pretrained
+
     @abstractmethod
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return {"loss": scalar, ...}; the other entries are shown and logged."""
 
-    def finish(self, model: Model, context: Context) -> None:
+    def finish(self, model: Model, context: Context) -> None:  # noqa: B027  (most strategies have nothing to finish)
         """Change the trained model once (WiSE-FT interpolation, merging LoRA factors)."""
 
     def rebuild(self, num_features: int, outputs: int, tensors: Mapping[str, tuple[int, ...]]) -> nn.Module:

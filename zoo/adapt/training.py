@@ -57,11 +57,12 @@ def train(
     epochs = resolved_epochs(strategy, steps_per_epoch)
     stages = tuple(model.stages())
     factors = [dict(strategy.trainable(epoch, stages)) for epoch in range(epochs)]
-    guard = FrozenGuard(model, factors, frozen_batchnorm=strategy.frozen_batchnorm)
+    frozen_batchnorm = strategy.freezes_batchnorm(context)
+    guard = FrozenGuard(model, factors, frozen_batchnorm=frozen_batchnorm)
     stepper = _Stepper(model, strategy, context, factors, total=epochs * steps_per_epoch)
     history = []
     for epoch in range(epochs):
-        set_trainable(model, factors[epoch], frozen_batchnorm=strategy.frozen_batchnorm)
+        set_trainable(model, factors[epoch], frozen_batchnorm=frozen_batchnorm)
         told = (lambda step: progress("train", step, epochs * steps_per_epoch)) if progress else None
         metrics = _epoch(stepper, batches(epoch), epoch, told)
         history.append(metrics)
@@ -159,8 +160,7 @@ class _Stepper:
             rows = ", ".join(map(str, batch.index[:_NAMED].tolist()))
             raise TrainingError(
                 f"the loss is {loss} in epoch {epoch}, step {self.done}",
-                why=f"Rows of the batch: {rows}{' ...' if len(batch.index) > _NAMED else ''}. "
-                "The step was not taken.",
+                why=f"Rows of the batch: {rows}{' ...' if len(batch.index) > _NAMED else ''}. The step was not taken.",
                 hint="Lower lr, set clip, use fp32, or look at those rows.",
             )
 
@@ -179,5 +179,3 @@ def make_accelerator(placement: Placement) -> Any:
         mixed_precision="no" if placement.precision == "fp32" else placement.precision,
         device_placement=False,
     )
-
-

@@ -1,0 +1,37 @@
+"""distillation: a student learns from labels and from what a teacher says of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import zoo
+
+
+@zoo.hookimpl
+def zoo_strategies() -> Iterable[zoo.Strategy]:
+    """The strategy "distillation"."""
+    yield zoo.Strategy(
+        name="distillation",
+        kind="gradient",
+        make="zoo_plugins.strategies.distillation.strategy:Distillation",
+        needs=("teacher", "unlabelled"),
+        options={
+            "teacher": None,
+            "alpha": 0.9,
+            "temperature": 4.0,
+            "match": "logits",
+            "init": "auto",
+            "batchnorm": "auto",
+            "epochs": None,
+            "batch_size": 32,
+            "lr": 1e-3,
+            "weight_decay": 0.01,
+            "optimizer": "adamw",
+            "momentum": 0.9,
+            "schedule": "cosine",
+            "clip": 1.0,
+            "head": "linear",
+        },
+        summary="Learn from a teacher's soft answers, on rows with and without labels.",
+        paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network",
+    )

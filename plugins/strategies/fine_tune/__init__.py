@@ -1,0 +1,35 @@
+"""fine-tune: a head from the closed-form probe, then all weights, gently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import zoo
+
+
+@zoo.hookimpl
+def zoo_strategies() -> Iterable[zoo.Strategy]:
+    """The strategy "fine-tune"."""
+    yield zoo.Strategy(
+        name="fine-tune",
+        kind="gradient",
+        make="zoo_plugins.strategies.fine_tune.strategy:FineTune",
+        options={
+            "freeze": "none",
+            "init": "auto",
+            "batchnorm": "auto",
+            "layer_decay": 1.0,
+            "epochs": None,
+            "batch_size": 32,
+            "lr": 3e-4,
+            "weight_decay": 0.01,
+            "optimizer": "adamw",
+            "momentum": 0.9,
+            "schedule": "cosine",
+            "clip": 1.0,
+            "head": "linear",
+            "label_smoothing": 0.0,
+        },
+        summary="Train the weights further, from a head that the linear probe found (LP-FT).",
+        paper="Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+    )
