@@ -11,7 +11,7 @@ from torch import Tensor, nn
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def first_convolution(module: nn.Module) -> tuple[str, nn.Parameter | None]:
+def first_convolution(module: nn.Module) -> tuple[str, Tensor | None]:
     """The name and the weight of the convolution that sees the input: the one timm names, else the first."""
     config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     named = config.get("first_conv") if isinstance(config, Mapping) else getattr(config, "first_conv", None)

@@ -18,7 +18,7 @@ from zoo.weights.header import read_header
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, HubFile, PluginFile, Source, WebFile
 from zoo.weights.store import Store
-from zoo.weights.transport import Broken, Budget, Patience, chunks, request
+from zoo.weights.transport import Broken, Budget, Patience, Token, chunks, request
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -55,7 +55,7 @@ class Got:
         fetched: whether bytes came over the network.
     """
 
-    source: HubFile | WebFile | PluginFile
+    source: Source
     sha256: str
     bytes: int
     converted: str | None
@@ -93,7 +93,8 @@ class _Download:
         self.wanted, self.store, self.registry = wanted, store, registry
         self.progress, self.patience = progress, patience
         self.source = wanted.source
-        self.url, self.token = "", None
+        self.url = ""
+        self.token: Token | None = None
         self.sha256, self.bytes = wanted.sha256, wanted.bytes
         self.pickled = self.source.file.endswith(PICKLES)
 

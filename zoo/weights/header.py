@@ -16,6 +16,7 @@ import json
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,8 +161,7 @@ class _Checker:
             self.refuse(f"the header lists more than {MAX_TENSORS} tensors")
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             self.refuse(f"the header has the key {_short(twice)} twice")
         return found
 
