@@ -1,6 +1,6 @@
 """Solve for a linear head on features: logistic or ridge regression, with the regulariser chosen by the training rows.
 
-No iteration over data, no learning rate: standardise, decompose once, choose the regulariser, solve to the optimum,
+No epochs, no learning rate: standardise, decompose once, choose the regulariser, solve to the optimum,
 fold mean and scale into one fp32 `nn.Linear`.
 """
 
@@ -27,8 +27,6 @@ FOLDS: Final = 5
 HELD: Final = 1000
 #: Where no row can be held out.
 FALLBACK: Final = 0.1
-#: Tolerance of the fits that only choose.
-ROUGH: Final = 1e-3
 
 
 def solve_head(
@@ -51,6 +49,9 @@ def solve_head(
         regularizer: lambda of mean loss + lambda ||W||^2 / 2 on standardised features (scikit-learn's C is
             1 / (lambda N)); "auto" = chosen among `zoo.adapt.ridge.PATH` by leave-one-out error (regression) or
             cross-validated log-loss (the others), on these rows alone.
+        floor: least scale of a feature, as a part of the median standard deviation: a channel that is nearly silent in
+            the training rows is not blown up. None = 1 where the regularizer is "auto" (with few labels that is worth
+            many points of accuracy), else 0, which is plain standardisation.
         class_weight: None, or "balanced": rows count inversely to the frequency of their class.
         seed: of the folds.
 
@@ -59,7 +60,7 @@ def solve_head(
             class (a column: either value) without rows.
         UsageError: an impossible regularizer or class_weight.
     """
-    _check_options(regularizer, class_weight, task)
+    _check_options(regularizer, class_weight, floor, task)
     columns = _columns(features, np.asarray(targets), task)
     if floor is None:
         floor = 1.0 if regularizer == "auto" else 0.0
@@ -71,17 +72,20 @@ def solve_head(
     labels = columns[:, 1:] if binary else columns
     softmax = task.kind == CLASSES and not binary
     weights = _row_weights(labels, softmax, class_weight)
+    start = None
     if regularizer == "auto":
-        regularizer = choose_regularizer(spectrum, labels, weights, softmax=softmax, seed=seed)
+        regularizer, start = choose_regularizer(spectrum, labels, weights, softmax=softmax, seed=seed)
     problem = logistic.Problem(spectrum, labels, _normalised(weights[:, None]), softmax)
-    solution = logistic.solve(problem, float(regularizer))[:, 0]
+    solution = logistic.solve(problem, float(regularizer), start)[:, 0]
     if binary:
         solution = torch.cat([-solution, solution], dim=1) / 2
     return spectrum.fold(solution[:-1], solution[-1])
 
 
-def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, softmax: bool, seed: int) -> float:
-    """Return the value of `ridge.PATH` with the least cross-validated log-loss.
+def choose_regularizer(
+    spectrum: Spectrum, labels: Tensor, weights: Tensor, *, softmax: bool, seed: int
+) -> tuple[float, Tensor | None]:
+    """Return the value of `ridge.PATH` with the least cross-validated log-loss, and a solution near its own.
 
     The path is walked from the strongest value down, all folds together, each fit starting from its neighbour's
     solution, until the log-loss has risen twice. Ridge's leave-one-out error would cost less, but it judges squared
@@ -92,7 +96,7 @@ def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, s
     kept = torch.stack([folds != fold for fold in used], dim=1)
     held = torch.stack([folds == fold for fold in used], dim=1)
     if not held.any():
-        return FALLBACK
+        return FALLBACK, None
     problem = logistic.Problem(spectrum, labels, _normalised(weights[:, None] * kept), softmax)
     weighing = _normalised((weights[:, None] * held).flatten(0, 1)).unflatten(0, held.shape[:2])
     solutions: dict[int, Tensor] = {}
@@ -100,10 +104,11 @@ def choose_regularizer(spectrum: Spectrum, labels: Tensor, weights: Tensor, *, s
     def log_loss(step: int) -> float:
         near = min(solutions, key=lambda other: abs(other - step), default=None)
         start = None if near is None else solutions[near]
-        solutions[step] = logistic.solve(problem, ridge.PATH[step], start, tolerance=ROUGH)
+        solutions[step] = logistic.solve(problem, ridge.PATH[step], start, rough=True)
         return float((problem.losses(problem.scores(solutions[step])) * weighing).sum())
 
-    return ridge.PATH[_descend(log_loss, len(ridge.PATH) - 1)]
+    best = _descend(log_loss, len(ridge.PATH) - 1)
+    return ridge.PATH[best], solutions[best].mean(dim=1, keepdim=True)
 
 
 def _descend(cost: Callable[[int], float], last: int) -> int:
@@ -176,7 +181,7 @@ def _refuse_empty(empty: Tensor, task: Task, what: str, hint: str) -> None:
         raise DataError(f"{len(names)} {noun}{'es' * (noun == 'class' and len(names) > 1)} {what}: {shown}", hint=hint)
 
 
-def _check_options(regularizer: float | str, class_weight: str | None, task: Task) -> None:
+def _check_options(regularizer: float | str, class_weight: str | None, floor: float | None, task: Task) -> None:
     if regularizer != "auto":
         number = isinstance(regularizer, (int, float)) and not isinstance(regularizer, bool)
         if not number or not math.isfinite(regularizer) or regularizer <= 0:
@@ -185,3 +190,5 @@ def _check_options(regularizer: float | str, class_weight: str | None, task: Tas
         raise UsageError(f"class_weight must be None or 'balanced', not {class_weight!r}")
     if class_weight and task.kind == REGRESSION:
         raise UsageError("class_weight is for classes; these targets are numbers")
+    if floor is not None and not (isinstance(floor, (int, float)) and 0 <= floor < math.inf):
+        raise UsageError(f"floor must be None or a number from 0, not {floor!r}")
