@@ -1,86 +1,147 @@
-"""Frozen means frozen: who may change in an epoch, and the proof afterwards."""
+"""Frozen means frozen: what may change in an epoch, and the proof afterwards."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from zoo.adapt.strategy import Model
-from zoo.errors import TrainingError
-from zoo.models.network import HEAD
+from zoo.errors import TrainingError, UsageError
+from zoo.models.network import HEAD, Network
+
+#: Learning-rate factor by stage; 0 or absent = frozen.
+Factors = Mapping[str, float]
 
 
-def set_trainable(model: Model, factors: Mapping[str, float], *, frozen_batchnorm: bool) -> None:
-    """Make the stages with a factor above 0 trainable and put all others in evaluation mode.
-
-    A pure function of `factors`: what an earlier epoch did leaves no trace.
-
-    Args:
-        factors: learning-rate factor by stage; absent = 0.
-        frozen_batchnorm: every BatchNorm layer of the backbone uses its statistics and keeps them.
-    """
-    members = {name for stage, names in model.stages().items() if factors.get(stage, 0) > 0 for name in names}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in members)
-        if name not in members:
-            parameter.grad = None
-    model.train()
-    unused = set(model.backbone.behind_tap())
-    live = {stage for stage, factor in factors.items() if factor > 0} - unused - {HEAD}
-    model.backbone.train(bool(live))
-    for path, module in model.backbone.named_modules():
-        frozen = bool(path) and model.backbone.stage_of(path) not in live
-        if frozen or (frozen_batchnorm and isinstance(module, _BatchNorm)):
-            module.training = False
-    model.head.train(factors.get(HEAD, 0) > 0)
-
-
-class FrozenGuard:
-    """Remembers every tensor that no epoch may change, bit for bit, and checks it afterwards.
-
-    Args:
-        model: before training.
-        factors: the factors of every epoch.
-        frozen_batchnorm: whether BatchNorm statistics stay even in trained stages.
-    """
-
-    def __init__(self, model: Model, factors: Sequence[Mapping[str, float]], *, frozen_batchnorm: bool) -> None:
-        stages = model.stages()
-        trained = {stage for stage in stages if any(epoch.get(stage, 0) > 0 for epoch in factors)}
-        parameters = {name for stage in trained for name in stages[stage]}
-        buffers = set() if frozen_batchnorm else self._statistics(model, trained)
-        self._hashes: Final = {
-            name: _hash(tensor)
-            for name, tensor in model.state_dict().items()
-            if name not in parameters | buffers and not name.startswith(("head.", "extras."))
-        }
-
-    @staticmethod
-    def _statistics(model: Model, trained: set[str]) -> set[str]:
-        network = model.backbone
-        return {f"backbone.{name}" for name, _ in network.named_buffers() if network.stage_of(name) in trained}
-
-    def check(self, model: Model) -> None:
-        """Raise `TrainingError` if a tensor that was to stay is not bit-identical."""
-        state = model.state_dict()
-        changed = [name for name, value in self._hashes.items() if _hash(state[name]) != value]
-        if changed:
-            raise TrainingError(
-                f"{len(changed)} frozen tensors changed while training, first {changed[0]}",
-                why="A strategy or a module wrote to tensors that were to stay as they were.",
+def check_factors(factors: Sequence[Factors], stages: Sequence[str]) -> None:
+    """Raise `UsageError` where an epoch trains nothing, or names a stage that the model has not."""
+    for epoch, named in enumerate(factors):
+        if unknown := sorted(set(named) - set(stages)):
+            raise UsageError(f"no stage called {unknown[0]!r}", hint=f"Stages: {', '.join(stages)}.")
+        if not _live(named):
+            raise UsageError(
+                f"nothing is trained in epoch {epoch}", why=f"Stages: {', '.join(stages)}.", hint="Freeze less."
             )
 
 
-def any_batchnorm_trains(model: nn.Module) -> bool:
-    """Whether a BatchNorm layer would normalise by the batch's own statistics."""
-    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+def set_trainable(model: Model, factors: Factors, *, freeze_batchnorm: bool) -> None:
+    """Prepare the model for one epoch: a pure function of `factors`, whatever an earlier epoch did.
+
+    Parameters of frozen stages, of what lies behind the tap and of the source head need no gradients and have none.
+    Modules of frozen stages are in evaluation mode (dropout does nothing, BatchNorm keeps its statistics).
+
+    Args:
+        factors: of this epoch.
+        freeze_batchnorm: the backbone's normalisation layers are in evaluation mode in trained stages too.
+    """
+    live = _live(factors)
+    trained = {name for stage, names in model.stages().items() if stage in live for name in names}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+        if name not in trained:
+            parameter.grad = None
+    model.train()  # modules that keep parts of themselves in evaluation mode say so here
+    _set_modes(model.backbone, live, freeze_batchnorm)
+    model.head.train(HEAD in live)
+    for name, module in model.extras.items():
+        module.train(name in live or next(module.parameters(), None) is None)
+
+
+def _set_modes(network: Network, live: set[str], freeze_batchnorm: bool) -> None:
+    """A container is in training mode where anything inside it is: it may drop out by itself."""
+    live = live - set(network.behind_tap())
+    modes: dict[str, bool] = {}
+    for path, module in reversed(list(network.named_modules())):
+        inside = [modes[f"{path}.{name}" if path else name] for name, _ in module.named_children()]
+        if isinstance(module, _NormBase):
+            on = network.stage_of(path) in live and not freeze_batchnorm
+        else:
+            on = any(inside) if inside else network.stage_of(path) in live
+        modes[path] = on
+        module.training = module.training and on
+    network.training = network.module.training = modes[""]
+
+
+def batchnorm_may_train(model: Model, *, freeze_batchnorm: bool) -> bool:
+    """Whether some normalisation layer may use the statistics of a batch."""
+    parts = [model.head, model.extras] if freeze_batchnorm else [model]
+    return any(isinstance(module, _NormBase) for part in parts for module in part.modules())
+
+
+@contextmanager
+def left_as_found(model: nn.Module) -> Iterator[None]:
+    """Afterwards every parameter needs gradients as it did before and has none, and the model is in evaluation mode."""
+    before = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    try:
+        yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(before.get(name, True))
+            parameter.grad = None
+        model.eval()
+
+
+class FrozenGuard:
+    """Remembers, bit for bit, every parameter and buffer that no epoch may change.
+
+    These are the stages frozen in all epochs, what lies behind the tap, the source head, and with `freeze_batchnorm`
+    the statistics of the backbone's normalisation layers.
+
+    Args:
+        model: before training, its extra modules in place.
+        factors: of every epoch.
+        freeze_batchnorm: as for `set_trainable`.
+    """
+
+    def __init__(self, model: Model, factors: Sequence[Factors], *, freeze_batchnorm: bool) -> None:
+        trained = set().union(*(_live(epoch) for epoch in factors))
+        free = {name for stage, names in model.stages().items() if stage in trained for name in names}
+        free |= {name for name, _ in model.named_buffers() if _may_change(model, name, trained, freeze_batchnorm)}
+        self._hashes: Final = {name: _hash(tensor) for name, tensor in _tensors(model) if name not in free}
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def check(self, model: Model) -> None:
+        """Raise `TrainingError`, naming it, if a tensor that was to stay is not bit-identical."""
+        now = dict(_tensors(model))
+        changed = [name for name, value in self._hashes.items() if name not in now or _hash(now[name]) != value]
+        if changed:
+            raise TrainingError(
+                f"the frozen tensor {changed[0]!r} changed while training",
+                why=f"{len(changed)} of {len(self)} tensors that were to stay as they were did not: something wrote to "
+                "them outside the optimizer.",
+                hint="Let the strategy's loss leave the model's tensors alone, or train that stage.",
+            )
+
+
+def _live(factors: Factors) -> set[str]:
+    return {stage for stage, factor in factors.items() if factor > 0}
+
+
+def _may_change(model: Model, buffer: str, trained: set[str], freeze_batchnorm: bool) -> bool:
+    part, _, name = buffer.partition(".")
+    if part == "head":
+        return HEAD in trained
+    if part == "extras":
+        extra = name.partition(".")[0]
+        return extra in trained or next(model.extras[extra].parameters(), None) is None
+    network = model.backbone
+    owner = network.get_submodule(name.rpartition(".")[0])
+    stays = network.stage_of(name) in network.behind_tap() or (freeze_batchnorm and isinstance(owner, _NormBase))
+    return network.stage_of(name) in trained and not stays
+
+
+def _tensors(model: Model) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def _hash(tensor: Tensor) -> bytes:
-    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(plain.numpy()).digest()
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()

@@ -37,7 +37,7 @@ class Batch:
     Attributes:
         x: what the backbone eats, on its device.
         y: (N,) class indices, or (N, C) floats. Rows without a label hold `UNLABELLED` (or NaN).
-        index: (N,) row numbers in the training rows, for what is known per sample (a teacher's outputs).
+        index: (N,) row numbers in the training rows, on the CPU, for what is known per sample (a teacher's outputs).
         epoch: counted from 0.
         view: which replayable augmentation of the samples this is; 0 = none.
         target: a batch of unlabelled target samples, for strategies that need "target".

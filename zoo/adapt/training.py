@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from zoo.adapt.accelerated import accelerated
 from zoo.adapt.features import to_device
-from zoo.adapt.freezing import FrozenGuard, any_batchnorm_trains, set_trainable
-from zoo.adapt.schedule import make_optimizer, parameter_groups, resolved_epochs, scale
+from zoo.adapt.freezing import FrozenGuard, batchnorm_may_train, check_factors, left_as_found, set_trainable
+from zoo.adapt.optim import make_optimizer, parameter_groups, set_rates
+from zoo.adapt.schedule import rate_factor, resolve_epochs
 from zoo.adapt.strategy import Batch, Context, Gradient, Model
 from zoo.data import loading
-from zoo.errors import TrainingError
-from zoo.models.accelerator import Placement
+from zoo.errors import TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 #: Row numbers named when a loss is not finite.
 _NAMED: Final = 8
 
+#: epoch -> its batches; their order is a pure function of the epoch.
 Batches = Callable[[int], Iterable[loading.Batch]]
+OnEpoch = Callable[[int, dict[str, Any]], None]
+Progress = Callable[[str, int, int], None]
 
 
 def train(
@@ -31,10 +37,13 @@ def train(
     context: Context,
     *,
     steps_per_epoch: int,
-    on_epoch: Callable[[int, dict[str, Any]], None] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` as `strategy` says, in place.
+
+    Dropout is active in trained stages only; biases and norms do not decay. Where BatchNorm trains, a last batch of
+    one row joins the one before it.
 
     Args:
         model: on its device; the head is fresh.
@@ -46,57 +55,80 @@ def train(
         progress: told ("train", steps done, steps in all).
 
     Returns:
-        One dict per epoch: epoch, loss (mean over rows), the strategy's other losses, lr, seconds, rows_per_second.
+        One dict per epoch: epoch and epochs (how many there are), loss and the strategy's other losses (means over
+        rows), lr (of the last step, before factors), seconds, rows_per_second. The model is in evaluation mode.
 
     Raises:
-        TrainingError: the loss is not finite (the batch is named), a frozen tensor changed, or nothing is trainable.
+        TrainingError: the loss or the gradient is not finite (epoch, step and rows are named; the step was not taken),
+            or a frozen tensor changed.
+        UsageError: a stage that does not exist, or nothing to train.
     """
-    for name, module in strategy.prepare(model, context).items():
-        model.extras[name] = module.to(context.placement.device)
+    strategy = strategy.resolve(context)
+    _add_extras(model, strategy.prepare(model, context), context.placement.device)
     model.to(memory_format=context.placement.memory_format)
-    epochs = resolved_epochs(strategy, steps_per_epoch)
-    stages = tuple(model.stages())
-    factors = [dict(strategy.trainable(epoch, stages)) for epoch in range(epochs)]
-    frozen_batchnorm = strategy.freezes_batchnorm(context)
-    guard = FrozenGuard(model, factors, frozen_batchnorm=frozen_batchnorm)
-    stepper = _Stepper(model, strategy, context, factors, total=epochs * steps_per_epoch)
-    history = []
-    for epoch in range(epochs):
-        set_trainable(model, factors[epoch], frozen_batchnorm=frozen_batchnorm)
-        told = (lambda step: progress("train", step, epochs * steps_per_epoch)) if progress else None
-        metrics = _epoch(stepper, batches(epoch), epoch, told)
-        history.append(metrics)
-        if on_epoch:
-            on_epoch(epoch, metrics)
-    model.eval().requires_grad_(True)
+    freeze_batchnorm = strategy.freezes_batchnorm(context)
+    joins = batchnorm_may_train(model, freeze_batchnorm=freeze_batchnorm)
+    if joins and steps_per_epoch > 1 and context.rows % strategy.batch_size == 1 < strategy.batch_size:
+        steps_per_epoch -= 1
+    plan = _Plan(model, strategy, steps_per_epoch)
+    history: list[dict[str, Any]] = []
+    with left_as_found(model), accelerated(context.placement) as accelerator:
+        guard = FrozenGuard(model, plan.factors, freeze_batchnorm=freeze_batchnorm)
+        stepper = _Stepper(model, strategy, context, plan, accelerator)
+        for epoch in range(plan.epochs):
+            set_trainable(model, plan.factors[epoch], freeze_batchnorm=freeze_batchnorm)
+            stepper.tell = (lambda done: progress("train", done, plan.steps)) if progress else None
+            parts = batches(epoch)
+            metrics = _epoch(stepper, _without_lone_row(parts) if joins else parts, epoch)
+            history.append(metrics)
+            if on_epoch:
+                on_epoch(epoch, metrics)
     guard.check(model)
     strategy.finish(model, context)
+    model.eval()
     return history
 
 
-def _epoch(
-    stepper: _Stepper, batches: Iterable[loading.Batch], epoch: int, told: Callable[[int], None] | None
-) -> dict[str, Any]:
+def _add_extras(model: Model, extras: Mapping[str, nn.Module], device: torch.device) -> None:
+    for name, module in extras.items():
+        if name in model.stages():
+            raise UsageError(f"a stage is called {name!r} already", hint="Give the extra module another name.")
+        model.extras[name] = module.to(device)
+
+
+class _Plan:
+    """How many epochs and steps there are, and what each epoch trains."""
+
+    def __init__(self, model: Model, strategy: Gradient, steps_per_epoch: int) -> None:
+        if steps_per_epoch < 1:
+            raise TrainingError("there are no rows to train on")
+        stages = model.stages()
+        self.epochs: Final = resolve_epochs(strategy.epochs, strategy.min_epochs, steps_per_epoch)
+        self.steps: Final = self.epochs * steps_per_epoch
+        self.factors: Final = [dict(strategy.trainable(epoch, tuple(stages))) for epoch in range(self.epochs)]
+        check_factors(self.factors, tuple(stages))
+        ever = {stage for epoch in self.factors for stage, factor in epoch.items() if factor > 0}
+        #: Stages that are trained in some epoch, with their parameters.
+        self.stages: Final = {stage: names for stage, names in stages.items() if stage in ever}
+
+
+def _epoch(stepper: _Stepper, batches: Iterable[loading.Batch], epoch: int) -> dict[str, Any]:
     began = time.perf_counter()
-    sums: dict[str, float] = defaultdict(float)
+    sums: dict[str, Tensor] = {}
     rows = 0
     for batch in batches:
         losses = stepper.step(batch, epoch)
         for name, value in losses.items():
-            sums[name] += value * len(batch.index)
-        rows += len(batch.index) if losses else 0
-        if told:
-            told(stepper.done)
+            part = value.detach().float() * len(batch.index)
+            sums[name] = sums[name] + part if name in sums else part
+        rows += len(batch.index)
     if not rows:
-        raise TrainingError(
-            "no batch could be trained on",
-            why="BatchNorm cannot train on a batch of one row.",
-            hint="Give more rows, or choose batchnorm=frozen.",
-        )
+        raise TrainingError(f"epoch {epoch} had no batches")
+    means = {name: float(total) / rows for name, total in sums.items()}
     seconds = time.perf_counter() - began
-    means = {name: total / rows for name, total in sums.items()}
     return {
         "epoch": epoch,
+        "epochs": stepper.plan.epochs,
         **means,
         "lr": stepper.lr,
         "seconds": round(seconds, 4),
@@ -104,78 +136,120 @@ def _epoch(
     }
 
 
+class _LossModule(nn.Module):
+    """The loss as the forward pass of a module, which is what accelerate wraps: autocast now, many processes later.
+
+    It is thrown away after the fit, so that nothing accelerate does to it stays with the model.
+    """
+
+    def __init__(self, model: Model, strategy: Gradient, context: Context) -> None:
+        super().__init__()
+        self.model, self.strategy, self.context = model, strategy, context
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.strategy.loss(self.model, batch, self.context)
+
+
 class _Stepper:
-    """One optimizer step at a time."""
+    """Takes one optimizer step at a time."""
 
     def __init__(
-        self, model: Model, strategy: Gradient, context: Context, factors: list[dict[str, float]], total: int
+        self, model: Model, strategy: Gradient, context: Context, plan: _Plan, accelerator: Accelerator
     ) -> None:
-        self.model, self.strategy, self.context = model, strategy, context
-        self.factors: Final = factors
-        self.total: Final = total
+        self.model, self.strategy, self.context, self.plan = model, strategy, context, plan
+        self.accelerator: Final = accelerator
+        self.losses: Final = accelerator.prepare_model(_LossModule(model, strategy, context))
+        groups = parameter_groups(model, plan.stages, strategy.weight_decay)
+        self.parameters: Final = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer: Final = accelerator.prepare_optimizer(
+            make_optimizer(strategy, groups, context.placement.device)
+        )
+        self.tell: Callable[[int], None] | None = None
         self.done = 0
         self.lr = 0.0
-        ever = {stage for epoch in factors for stage, factor in epoch.items() if factor > 0}
-        stages = {stage: names for stage, names in model.stages().items() if stage in ever}
-        if not stages:
-            raise TrainingError(
-                "nothing is trainable", why=f"Stages: {', '.join(model.stages())}.", hint="Freeze less."
-            )
-        placement = context.placement
-        self.accelerator = make_accelerator(placement)
-        groups = parameter_groups(model, stages, strategy)
-        self.optimizer = self.accelerator.prepare_optimizer(make_optimizer(strategy, groups, placement.device))
 
-    def step(self, raw: loading.Batch, epoch: int) -> dict[str, float]:
-        """Take one step; give its losses, or nothing where the batch cannot be trained on."""
-        if len(raw.index) == 1 and any_batchnorm_trains(self.model):
-            self.done += 1
-            return {}
-        placement = self.context.placement
-        y = raw.y.to(placement.device)
-        batch = Batch(to_device(raw.x, placement), y, raw.index.to(placement.device), epoch)
-        self._set_rates(epoch)
+    def step(self, raw: loading.Batch, epoch: int) -> dict[str, Tensor]:
+        """Take one step; give its losses."""
+        batch = self._batch(raw, epoch)
+        self.lr = self.strategy.lr * rate_factor(self.done, self.plan.steps, self.strategy.schedule)
+        set_rates(self.optimizer, self.lr, self.plan.factors[epoch])
         self.optimizer.zero_grad(set_to_none=True)
-        with self.accelerator.autocast():
-            losses = self.strategy.loss(self.model, batch, self.context)
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        self._expect_finite(values["loss"], batch, epoch)
+        losses = self._forward(batch)
         self.accelerator.backward(losses["loss"])
+        finite = losses["loss"].detach().isfinite()
         if self.strategy.clip is not None:
-            self.accelerator.clip_grad_norm_(self._trainable(), self.strategy.clip)
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
+            if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
+                finite = finite & norm.isfinite()
+        if not finite:
+            raise self._not_finite(losses["loss"], batch)
         self.optimizer.step()
         self.done += 1
-        return values
+        if self.tell:
+            self.tell(self.done)
+        return losses
 
-    def _set_rates(self, epoch: int) -> None:
-        self.lr = self.strategy.lr * scale(self.done, self.total, self.strategy.schedule)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self.factors[epoch].get(group["stage"], 0.0)
+    def _batch(self, raw: loading.Batch, epoch: int) -> Batch:
+        placement = self.context.placement
+        y = raw.y.to(placement.device, non_blocking=True)
+        return Batch(to_device(raw.x, placement), y, raw.index, epoch)
 
-    def _trainable(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+    def _forward(self, batch: Batch) -> dict[str, Tensor]:
+        try:
+            return self.losses(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                "BatchNorm cannot train on a batch of one row",
+                why=str(error),
+                hint="Give a larger batch_size or more rows, or keep its statistics with batchnorm=frozen.",
+            ) from error
 
-    def _expect_finite(self, loss: float, batch: Batch, epoch: int) -> None:
-        if not torch.isfinite(torch.tensor(loss)):
-            rows = ", ".join(map(str, batch.index[:_NAMED].tolist()))
-            raise TrainingError(
-                f"the loss is {loss} in epoch {epoch}, step {self.done}",
-                why=f"Rows of the batch: {rows}{' ...' if len(batch.index) > _NAMED else ''}. The step was not taken.",
-                hint="Lower lr, set clip, use fp32, or look at those rows.",
-            )
+    def _not_finite(self, loss: Tensor, batch: Batch) -> TrainingError:
+        what = f"the loss is {float(loss)}" if not loss.isfinite() else "the gradient is not finite"
+        bad = batch.index[~_finite_rows(batch.x, len(batch.index))].tolist()
+        rows = bad or batch.index.tolist()
+        named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+        return TrainingError(
+            f"{what} in epoch {batch.epoch}, step {self.done}",
+            why=f"{'Rows whose input is not finite' if bad else 'Rows of the batch'}: {named}. The step was not taken.",
+            hint="Remove or mend those rows."
+            if bad
+            else "Lower lr, set clip, use fp32, or look at the rows.",
+        )
 
 
-def make_accelerator(placement: Placement) -> Any:
-    """An `accelerate.Accelerator` for this placement.
+def _finite_rows(x: Any, rows: int) -> Tensor:
+    """(N,) mask on the CPU."""
+    parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, (tuple, list)) else (x,)
+    finite = torch.ones(rows, dtype=torch.bool)
+    for part in parts:
+        finite &= part.detach().isfinite().reshape(rows, -1).all(dim=1).cpu()
+    return finite
 
-    accelerate keeps one state per process and refuses a second precision, but two learners may differ in theirs.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
 
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=placement.device.type == "cpu",
-        mixed_precision="no" if placement.precision == "fp32" else placement.precision,
-        device_placement=False,
-    )
+def _without_lone_row(batches: Iterable[loading.Batch]) -> Iterator[loading.Batch]:
+    """Join a last batch of one row to the one before it."""
+    held: loading.Batch | None = None
+    for batch in batches:
+        if held is not None and len(batch.index) == 1 < len(held.index):
+            batch = _join(held, batch)
+        elif held is not None:
+            yield held
+        held = batch
+    if held is not None:
+        yield held
+
+
+def _join(one: loading.Batch, other: loading.Batch) -> loading.Batch:
+    y = None if one.y is None or other.y is None else torch.cat([one.y, other.y])
+    return loading.Batch(_cat(one.x, other.x), y, torch.cat([one.index, other.index]))
+
+
+def _cat(one: Any, other: Any) -> Any:
+    if isinstance(one, Mapping):
+        return {name: torch.cat([one[name], other[name]]) for name in one}
+    if isinstance(one, (tuple, list)):
+        return tuple(torch.cat(pair) for pair in zip(one, other, strict=True))
+    return torch.cat([one, other])
