@@ -66,7 +66,8 @@ class Network(nn.Module):
         self.preprocessing = preprocessing or (spec.preprocessing if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)
-        self._num_features = spec.num_features if spec and self.tap is None else None
+        # Builder options may change the width that the spec declares.
+        self._num_features = spec.num_features if spec and self.tap is None and not self.options else None
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -112,9 +113,12 @@ class Network(nn.Module):
         return self._num_features
 
     def _measure(self) -> int:
+        head = self._module.get_submodule(self.head_names[0])
+        if self.tap is None and isinstance(head, nn.Linear):
+            return head.in_features
         size = self.preprocessing.input_size if self.preprocessing else self.spec.input_size if self.spec else None
         if size is None or (self.spec and self.spec.input != "image"):
-            width = getattr(self._module.get_submodule(self.head_names[0]), "in_features", None)
+            width = getattr(head, "in_features", None)
             if self.tap is None and width is not None:
                 return int(width)
             raise UsageError("the width of the features is not known before a batch was seen")

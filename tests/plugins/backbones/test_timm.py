@@ -46,6 +46,12 @@ def on_meta(spec: zoo.Backbone, num_classes: int, **options: object) -> torch.nn
         return load(spec.build)(num_classes=num_classes, in_chans=3, **options)
 
 
+def on_meta_features(network: Network) -> int:
+    """Width of the features as they come out."""
+    with torch.device("meta"):
+        return network.features(torch.empty(2, *network.preprocessing.input_size)).shape[1]
+
+
 def shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
@@ -130,6 +136,16 @@ def test_options_of_a_tag_build_what_timm_builds_for_it(name: str) -> None:
         theirs = shapes(timm.create_model(name, pretrained=False))
     assert shapes(on_meta(spec, weights.num_classes, **weights.options)) == theirs
     assert shapes(on_meta(spec, weights.num_classes)) != theirs or "img_size" in weights.options
+
+
+def test_options_that_change_the_width_are_heeded() -> None:
+    weights = WEIGHTS["qwen3_vit_306m_enc.qwen3_vl_4b"]
+    spec = BACKBONES[weights.arch]
+    for classes in (0, 3):
+        module = on_meta(spec, classes, **weights.options).eval()
+        network = Network(module, spec, options=weights.options, preprocessing=weights.preprocessing)
+        with torch.device("meta"):
+            assert network.num_features == 2560 == on_meta_features(network) != spec.num_features
 
 
 @pytest.mark.parametrize("name", ["qwen3_vit_88m_enc", "mobilenetv5_300m_enc"])
