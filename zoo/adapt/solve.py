@@ -60,8 +60,8 @@ def solve_head(
             class (a column: either value) without rows.
         UsageError: an impossible regularizer or class_weight.
     """
-    _check_options(regularizer, class_weight, floor, task)
-    columns = _columns(features, np.asarray(targets), task)
+    check_options(regularizer, class_weight, floor, task)
+    columns = target_columns(features, np.asarray(targets), task)
     if floor is None:
         floor = 1.0 if regularizer == "auto" else 0.0
     spectrum = decompose(features, floor)
@@ -71,7 +71,7 @@ def solve_head(
     binary = task.kind == CLASSES and task.outputs == 2
     labels = columns[:, 1:] if binary else columns
     softmax = task.kind == CLASSES and not binary
-    weights = _row_weights(labels, softmax, class_weight)
+    weights = row_weights(labels, softmax, class_weight)
     start = None
     if regularizer == "auto":
         regularizer, start = choose_regularizer(spectrum, labels, weights, softmax=softmax, seed=seed)
@@ -137,8 +137,14 @@ def _folds(labels: Tensor, softmax: bool, seed: int) -> Tensor:
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
-def _row_weights(labels: Tensor, softmax: bool, class_weight: str | None) -> Tensor:
-    """(N, 1) for the softmax, else (N, C)."""
+def row_weights(labels: Tensor, softmax: bool, class_weight: str | None) -> Tensor:
+    """Weight of each row: (N, 1) for the softmax, else (N, C) per column.
+
+    Args:
+        labels: (N, C) of 0 and 1.
+        softmax: classes exclude each other.
+        class_weight: None, or "balanced".
+    """
     if class_weight is None:
         return torch.ones_like(labels[:, :1] if softmax else labels)
     counts = labels.sum(dim=0)
@@ -151,8 +157,8 @@ def _normalised(weights: Tensor) -> Tensor:
     return weights / weights.sum(dim=0).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
-def _columns(features: Tensor, targets: np.ndarray, task: Task) -> Tensor:
-    """Targets as float64 (N, C), checked."""
+def target_columns(features: Tensor, targets: np.ndarray, task: Task) -> Tensor:
+    """Targets as float64 (N, C), one-hot for classes; checked as `solve_head` says."""
     if len(features) != len(targets):
         raise DataError(f"{len(features)} rows of features, but {len(targets)} targets")
     if task.kind == REGRESSION:
@@ -181,7 +187,8 @@ def _refuse_empty(empty: Tensor, task: Task, what: str, hint: str) -> None:
         raise DataError(f"{len(names)} {noun}{'es' * (noun == 'class' and len(names) > 1)} {what}: {shown}", hint=hint)
 
 
-def _check_options(regularizer: float | str, class_weight: str | None, floor: float | None, task: Task) -> None:
+def check_options(regularizer: float | str, class_weight: str | None, floor: float | None, task: Task) -> None:
+    """Raise `UsageError` for hyper-parameters that mean nothing."""
     if regularizer != "auto":
         number = isinstance(regularizer, (int, float)) and not isinstance(regularizer, bool)
         if not number or not math.isfinite(regularizer) or regularizer <= 0:

@@ -48,16 +48,16 @@ class Spectrum:
         return head
 
 
-def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
-    """Standardise features (N, D) and rotate them onto their principal axes.
-
-    The smaller of the Gram (N, N) and the covariance (D, D) is decomposed. The weights of a ridge or logistic
-    regression lie in the span of the rows, so nothing is lost when N < D, and the problem shrinks to (N, N).
+def standardise(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre features (N, D) and divide them by their standard deviation.
 
     Args:
         features: (N, D), any float type.
         floor: least scale of a feature, as a part of the median standard deviation. A channel that is nearly silent
             in the training rows would otherwise be blown up until it outweighs all others on new rows.
+
+    Returns:
+        The standardised features (N, D), the mean (D,) and 1 / scale (D,), 0 for a constant feature; all float64.
 
     Raises:
         DataError: no rows, no features, or numbers that are not finite.
@@ -79,7 +79,18 @@ def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
     if floor and bool(varies.any()):
         scale = scale.clamp_min(floor * float(scale[varies].median()))
     inverse_scale = torch.where(varies, 1 / torch.where(varies, scale, 1.0), 0.0)
-    x *= inverse_scale
+    return x.mul_(inverse_scale), mean, inverse_scale
+
+
+def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
+    """Standardise features (N, D) and rotate them onto their principal axes.
+
+    The smaller of the Gram (N, N) and the covariance (D, D) is decomposed. The weights of a ridge or logistic
+    regression lie in the span of the rows, so nothing is lost when N < D, and the problem shrinks to (N, N).
+
+    Args and errors are those of `standardise`.
+    """
+    x, mean, inverse_scale = standardise(features, floor)
     wide = x.shape[1] > x.shape[0]
     squares, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     squares, vectors = squares.flip(0), vectors.flip(1)
