@@ -190,11 +190,10 @@ class Learner:
         assert isinstance(strategy, Gradient)
         head = build_head(strategy.head, network.num_features, rows.task.outputs)
         model = Model(network, head).to(self.placement.device)
-        read = reader(network.preprocessing, network.in_chans)
         history = train_model(
             model,
             strategy,
-            lambda epoch: rows.batches(read, strategy.batch_size, seed=self.seed, epoch=epoch),
+            rows.epochs(reader(network.preprocessing, network.in_chans), strategy.batch_size, self.seed),
             context,
             steps_per_epoch=rows.steps(strategy.batch_size),
             on_epoch=lambda epoch, metrics: self.registry.tell(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,9 +49,13 @@ class Rows:
         """Batches of one epoch."""
         return math.ceil(len(self.all) / batch_size)
 
-    def batches(self, read: Reader, batch_size: int, *, seed: int, epoch: int) -> Iterable[Any]:
-        """One epoch's batches; the order is a pure function of seed and epoch."""
-        return loading.batches(self.all, read, batch_size, shuffle_seed=(seed << 20) + epoch)
+    def epochs(self, read: Reader, batch_size: int, seed: int) -> Callable[[int], Iterable[loading.Batch]]:
+        """Epoch -> its batches, in an order that is a pure function of seed and epoch.
+
+        Samples that fit into memory are read once, now.
+        """
+        held = loading.hold(self.all, read)
+        return lambda epoch: loading.batches(held, read, batch_size, shuffle_seed=(seed << 20) + epoch)
 
     def describe(self) -> dict[str, Any]:
         """What `run.json` keeps: where the data was, its fingerprint and how many rows each part had."""
@@ -63,7 +68,13 @@ class Rows:
                 "unlabelled": len(self.all) - len(self.train),
                 self.report_name: len(self.report),
             },
+            "split_ids": {"train": split_id(self.train), self.report_name: split_id(self.report)},
         }
+
+
+def split_id(split: Split) -> str:
+    """sha256 over the ordered digests of the samples: two splits are the same rows if and only if their ids are."""
+    return hashlib.sha256("".join(split.digests()).encode()).hexdigest()
 
 
 def gather(

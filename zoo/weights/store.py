@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import Final
@@ -63,7 +62,7 @@ class Store:
             raise NotFoundError(f"no file {path}", hint="Check the path.")
         with disk_errors("copy into the store", path):
             self.parts.mkdir(parents=True, exist_ok=True)
-            part = self.parts / f"add-{secrets.token_hex(8)}.part"
+            part = self.parts / f"add-{os.urandom(8).hex()}.part"
             try:
                 with part.open("xb") as file, path.open("rb") as source:
                     sha256 = hash_stream(source, file, tick)
