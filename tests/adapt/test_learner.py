@@ -271,7 +271,12 @@ class TestCompose:
 
     def test_the_articles_target_network(self, pictures) -> None:
         learner = compose("fine-tune", head="mlp(5)").fit(pictures)
-        assert [tuple(tensor.shape) for tensor in learner.model.head.state_dict().values()] == [(5, 8), (5,), (3, 5), (3,)]
+        assert [tuple(tensor.shape) for tensor in learner.model.head.state_dict().values()] == [
+            (5, 8),
+            (5,),
+            (3, 5),
+            (3,),
+        ]
 
 
 @pytest.mark.usefixtures("tiny_plugin")
@@ -313,7 +318,9 @@ class TestSaved:
         elif damage == "empty":
             tensors.write_bytes(b"")
         elif damage == "other":
-            other = zoo.compose(TinyPair(), "linear-probe").fit(((np.zeros((9, 6), int), np.ones((9, 6))), np.arange(9) % 3))
+            other = zoo.compose(TinyPair(), "linear-probe").fit(
+                ((np.zeros((9, 6), int), np.ones((9, 6))), np.arange(9) % 3)
+            )
             tensors.write_bytes((other.save(tmp_path / "other") / "model.safetensors").read_bytes())
         elif damage == "json":
             record.write_text(record.read_text()[:100])

@@ -25,9 +25,7 @@ class Result:
 
 
 @pytest.fixture
-def cli(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Result]:
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`cli("list", "--json")` -> exit code, stdout and stderr; in an empty folder."""
     folder = tmp_path / "here"
     folder.mkdir()

@@ -21,11 +21,13 @@ def test_version(cli) -> None:
 def test_help_names_every_verb(cli) -> None:
     said = cli("--help")
     assert said.code == 0
-    for verb in "list show strategies plugins register fit pretrain evaluate predict demo".split():
+    for verb in ["list", "show", "strategies", "plugins", "register", "fit", "pretrain", "evaluate", "predict", "demo"]:
         assert f"\n  {verb} " in said.out
 
 
-@pytest.mark.parametrize("verb", "list show strategies plugins register fit pretrain evaluate predict demo".split())
+@pytest.mark.parametrize(
+    "verb", ["list", "show", "strategies", "plugins", "register", "fit", "pretrain", "evaluate", "predict", "demo"]
+)
 def test_every_verb_has_help_and_both_modes(cli, verb: str) -> None:
     said = cli(verb, "-h")
     assert said.code == 0
@@ -59,7 +61,7 @@ def test_a_near_miss_is_named(cli, args: list[str], code: int, near: str) -> Non
     said = cli(*args)
     assert said.code == code
     assert near in said.err
-    assert said.err.startswith("error[")
+    assert "error[" in said.err
     assert not Path("runs").exists()
 
 

@@ -20,7 +20,8 @@ print(json.dumps([code, sorted(set(name.partition('.')[0] for name in sys.module
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["list", "--json"], ["plugins", "--json"], ["strategies", "--json"], ["show", "resnet18", "--json"]]
+    "args",
+    [["--help"], ["list", "--json"], ["plugins", "--json"], ["strategies", "--json"], ["show", "resnet18", "--json"]],
 )
 def test_no_heavy_import(args: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, *args], capture_output=True, text=True, check=True)

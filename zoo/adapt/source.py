@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zoo.catalog.spec import Backbone, Preprocessing, Weights
-from zoo.models.network import Network
+from zoo.models.network import Network, default_preprocessing
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -56,10 +56,10 @@ class NamedSource:
         return self.weights is not None
 
     @property
-    def preprocessing(self) -> Preprocessing:
-        """The weights' own, else the architecture's, else the default for its input size."""
-        own = (self.weights.preprocessing if self.weights else None) or self.spec.preprocessing
-        return own or Preprocessing(kind=self.spec.input, input_size=self.spec.input_size)
+    def preprocessing(self) -> Preprocessing | None:
+        """The weights' own, else the architecture's."""
+        own = self.weights.preprocessing if self.weights else None
+        return own or default_preprocessing(self.spec)
 
     def network(self, progress: Any = None) -> Network:
         """Pull what is missing, check it, and build the network (on the CPU, evaluation mode)."""

@@ -63,7 +63,7 @@ class Network(nn.Module):
         self.classes = classes
         self.options = dict(options or {})
         self.num_classes = num_classes
-        self.preprocessing = preprocessing or (spec.preprocessing if spec else None)
+        self.preprocessing = preprocessing or (default_preprocessing(spec) if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)
         # Builder options may change the width that the spec declares.
@@ -205,6 +205,13 @@ class Network(nn.Module):
     def __repr__(self) -> str:
         name = self.weights or (self.spec.name if self.spec else type(self._module).__name__)
         return f"<Network {name}, features {self._num_features or '?'} at {self.tap or 'the head'}>"
+
+
+def default_preprocessing(spec: Backbone) -> Preprocessing | None:
+    """What weights that say nothing of their own are given: the spec's, else ImageNet's at the spec's input size."""
+    if spec.preprocessing is not None or spec.input != "image":
+        return spec.preprocessing
+    return Preprocessing(input_size=spec.input_size)
 
 
 class _Reached(Exception):  # noqa: N818  (it is a signal, not an error)
