@@ -55,7 +55,7 @@ def set_trainable(model: Model, factors: Factors, *, freeze_batchnorm: bool) -> 
 
 def _set_modes(network: Network, live: set[str], freeze_batchnorm: bool) -> None:
     """A container is in training mode where anything inside it is: it may drop out by itself."""
-    live = live - set(network.behind_tap())
+    live = _with_silent(network, live)
     modes: dict[str, bool] = {}
     for path, module in reversed(list(network.named_modules())):
         inside = [modes[f"{path}.{name}" if path else name] for name, _ in module.named_children()]
@@ -66,6 +66,18 @@ def _set_modes(network: Network, live: set[str], freeze_batchnorm: bool) -> None
         modes[path] = on
         module.training = module.training and on
     network.training = network.module.training = modes[""]
+
+
+def _with_silent(network: Network, live: set[str]) -> set[str]:
+    """Stages of the backbone that are live; one without parameters (dropout, pooling) goes with the one before it."""
+    behind, speaking = network.behind_tap(), network.stages()
+    found: set[str] = set()
+    on = False
+    for stage in network.taps():
+        on = stage in live if stage in speaking else on
+        if on and stage not in behind:
+            found.add(stage)
+    return found
 
 
 def batchnorm_may_train(model: Model, *, freeze_batchnorm: bool) -> bool:
@@ -133,9 +145,9 @@ def _may_change(model: Model, buffer: str, trained: set[str], freeze_batchnorm: 
         extra = name.partition(".")[0]
         return extra in trained or next(model.extras[extra].parameters(), None) is None
     network = model.backbone
-    owner = network.get_submodule(name.rpartition(".")[0])
-    stays = network.stage_of(name) in network.behind_tap() or (freeze_batchnorm and isinstance(owner, _NormBase))
-    return network.stage_of(name) in trained and not stays
+    if freeze_batchnorm and isinstance(network.get_submodule(name.rpartition(".")[0]), _NormBase):
+        return False
+    return network.stage_of(name) in _with_silent(network, trained)
 
 
 def _tensors(model: Model) -> Iterator[tuple[str, Tensor]]:

@@ -256,12 +256,17 @@ def task_loss(outputs: Tensor, y: Tensor, task: Task, *, label_smoothing: float 
         y: (N,) class indices, or (N, C) floats.
         label_smoothing: of the cross-entropy, in [0, 1).
     """
-    outputs = outputs.float()
+    outputs = full_precision(outputs)
     if task.kind == CLASSES:
         return nn.functional.cross_entropy(outputs, y, label_smoothing=label_smoothing)
     if task.kind == REGRESSION:
         return nn.functional.mse_loss(outputs, y)
     return nn.functional.binary_cross_entropy_with_logits(outputs, y)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """The same in float32 where it is in half precision: a loss needs the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def probabilities(outputs: Tensor, task: Task) -> Tensor:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from zoo.adapt.features import FeatureStore, shared_store, to_device
 from zoo.adapt.learner import Learner
+from zoo.adapt.source import NamedSource
 from zoo.catalog.names import is_path
 from zoo.catalog.spec import Preprocessing
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
 from zoo.data.preprocess import reader
-from zoo.data.task import Task
+from zoo.data.task import CLASSES, Task
 from zoo.errors import NotFoundError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network, running_in_eval
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
+
+
+#: Rows of one forward pass of a module that is asked for its own logits.
+BATCH: Final = 32
 
 
 class Teacher:
@@ -33,7 +38,7 @@ class Teacher:
         name: for messages.
         network: where its features come from.
         head: features -> logits; None = its logits come from a forward pass through its own classifier.
-        classes: the names of its outputs, or None where nobody said.
+        task: what its outputs mean; None where nobody said their names.
         placement: where it runs.
         store: where its features are kept.
     """
@@ -43,28 +48,28 @@ class Teacher:
         name: str,
         network: Network,
         head: nn.Module | None,
-        classes: tuple[str, ...] | None,
+        task: Task | None,
         placement: Placement,
         store: FeatureStore,
     ) -> None:
         self.name = name
         self.network = network
         self.head = head
-        self.classes = classes
+        self.task = task
         self.placement = placement
         self.store = store
 
     def notes(self, task: Task) -> list[str]:
         """What the user should know before trusting it."""
-        if self.classes is not None:
+        if self.task is not None:
             return []
-        return [f"the teacher {self.name} does not name its classes; they are taken to be {', '.join(task.classes)}"]
+        return [f"the teacher {self.name} does not name its outputs; in order they are taken to be {_few(task)}"]
 
     def on(
         self, split: Split, task: Task, *, preprocessing: Preprocessing | None = None, progress: Any = None
     ) -> Answers:
         """What it says of the rows of `split`. `preprocessing` is used where the teacher has none of its own."""
-        if self.network.preprocessing is None:
+        if self.head is None and self.network.preprocessing is None:  # a learner's network is the caller's
             self.network.preprocessing = preprocessing
         return Answers(self, split, task, progress)
 
@@ -92,36 +97,51 @@ class Answers:
         Raises:
             UsageError: the teacher's classes are not the task's.
         """
-        classes = self.teacher.classes
-        if classes is not None and set(classes) != set(self.task.classes):
-            raise self._other_classes(", ".join(classes[:5]) + (" ..." if len(classes) > 5 else ""))
+        named = self.teacher.task
+        if named is not None and (named.kind != self.task.kind or set(named.classes) != set(self.task.classes)):
+            raise self._refused(f"{named.kind}: {_few(named)}")
         found = self._logits()
-        if found.shape[1] != self.task.outputs:
-            raise self._other_classes(f"{found.shape[1]} outputs")
-        return found if classes is None else found[:, [classes.index(name) for name in self.task.classes]]
+        if found.ndim != 2 or found.shape[1] != self.task.outputs:
+            raise self._refused(f"outputs of shape {tuple(found.shape[1:])}")
+        return found if named is None else found[:, [named.classes.index(name) for name in self.task.classes]]
 
     def _logits(self) -> Tensor:
         teacher = self.teacher
+        parts: list[Tensor] = []
         if teacher.head is not None:
             with torch.inference_mode():
-                parts = self.features.split(4096)
-                found = [teacher.head(to_device(part, teacher.placement)).float().cpu() for part in parts]
-            return torch.cat(found).clone()
+                for part in self.features.split(4096):
+                    parts.append(teacher.head(to_device(part, teacher.placement)).float().cpu())
+            return torch.cat(parts).clone()
         read = reader(teacher.network.preprocessing, teacher.network.in_chans)
         with running_in_eval(teacher.network), torch.inference_mode(), teacher.placement.autocast():
-            parts = [
-                teacher.network(to_device(batch.x, teacher.placement)).float().cpu()
-                for batch in batches(self.split, read, 32)
-            ]
+            for batch in batches(self.split, read, BATCH):
+                answer = teacher.network(to_device(batch.x, teacher.placement))
+                if not isinstance(answer, Tensor):
+                    raise self._refused(f"a {type(answer).__name__} as output, not a tensor")
+                parts.append(answer.float().cpu())
+                if self.progress:
+                    self.progress("teacher", int(batch.index[-1]) + 1, len(self.split))
         return torch.cat(parts).clone()
 
-    def _other_classes(self, has: str) -> UsageError:
+    def _refused(self, has: str) -> UsageError:
         return UsageError(
             f"the teacher {self.name} has other classes than the data",
-            why=f"It has {has}; the data has {', '.join(self.task.classes[:5])}"
-            + (" ..." if self.task.outputs > 5 else "."),
+            why=f"It has {has}; the data has {self.task.kind}: {_few(self.task)}.",
             hint="Choose a teacher of the same classes, or match=features.",
         )
+
+
+class _Answering(nn.Module):
+    """A module whose classifier cannot be found: what it returns is its answer, and its features."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.answer = nn.Identity()
+
+    def forward(self, *x: Any, **named: Any) -> Any:
+        return self.answer(self.module(*x, **named))
 
 
 def resolve_teacher(
@@ -140,41 +160,48 @@ def resolve_teacher(
             hint="Give teacher=RUN_FOLDER, teacher=BACKBONE.TAG, or in Python a learner or a module.",
         )
     if isinstance(teacher, (str, Path)):
-        if (Path(teacher) / "run.json").is_file():
-            from zoo.adapt.saved import load
-
-            teacher, name = load(teacher, registry=registry), str(teacher)
-            return _of_learner(teacher, name, store)
-        if isinstance(teacher, Path) or is_path(teacher):
-            raise NotFoundError(f"no run at {teacher}", hint="Give a run folder, or the name of a backbone.")
-        return _of_backbone(teacher, registry, placement, store)
+        return _of_name(teacher, registry, placement, store)
     if isinstance(teacher, Learner):
-        return _of_learner(teacher, repr(teacher), store)
-    if isinstance(teacher, Network):
-        return Teacher(
-            repr(teacher), copy.deepcopy(teacher).to(placement.device), None, teacher.classes, placement, store
-        )
+        return _of_learner(teacher, f"{teacher.source.name} + {teacher.strategy_name}", store)
     if isinstance(teacher, nn.Module):
-        network = Network(copy.deepcopy(teacher).eval()).to(placement.device)
-        return Teacher(type(teacher).__name__, network, None, None, placement, store)
+        # A copy: it will be moved, and the caller's stays as it is.
+        return _of_module(copy.deepcopy(teacher).to(placement.device), placement, store)
     raise UsageError(f"a {type(teacher).__name__} is no teacher", hint="Give a run, a learner, a backbone or a module.")
 
 
-def _of_learner(learner: Learner, name: str, store: FeatureStore) -> Teacher:
-    if learner.model is None:
-        raise UsageError("the teacher is not fitted yet", hint="Call its fit(train) first.")
-    model = learner.model
-    return Teacher(name, model.backbone, model.head, learner.classes, learner.placement, store)
+def _of_name(name: str | Path, registry: Registry, placement: Placement, store: FeatureStore) -> Teacher:
+    run = Path(name).expanduser()
+    if (run / "run.json").is_file():
+        from zoo.adapt.saved import load
 
-
-def _of_backbone(name: str, registry: Registry, placement: Placement, store: FeatureStore) -> Teacher:
-    from zoo.adapt.source import NamedSource
-
+        return _of_learner(load(run, accelerator=str(placement.device), registry=registry), str(name), store)
+    if isinstance(name, Path) or is_path(name):
+        raise NotFoundError(f"no run at {name}", hint="Give a run's folder, or the name of a backbone.")
     spec, weights = registry.resolve(name)
     if weights is None:
         raise UsageError(f"{name} has no weights, so it knows nothing", hint="Name weights: ARCH.TAG.")
     network = NamedSource(spec, weights, registry).network().to(placement.device)
     if network.source_head is None:
         raise UsageError(f"{weights.name} has no classifier of its own, so it cannot teach classes")
-    head = network.source_head if isinstance(network.source_head, nn.Linear) and len(network.head_names) == 1 else None
-    return Teacher(weights.name, network, head, network.classes, placement, store)
+    return _of_module(network, placement, store, name=weights.name)
+
+
+def _of_learner(learner: Learner, name: str, store: FeatureStore) -> Teacher:
+    if learner.model is None or learner.task is None:
+        raise UsageError("the teacher is not fitted yet", hint="Call its fit(train) first.")
+    return Teacher(name, learner.model.backbone, learner.model.head, learner.task, learner.placement, store)
+
+
+def _of_module(module: nn.Module, placement: Placement, store: FeatureStore, name: str | None = None) -> Teacher:
+    if not isinstance(module, Network):
+        name = name or type(module).__name__
+        try:
+            module = Network(module)
+        except UsageError:
+            module = Network(_Answering(module), head="answer")
+    task = Task(CLASSES, module.classes) if module.classes else None
+    return Teacher(name or module.weights or repr(module), module, None, task, placement, store)
+
+
+def _few(task: Task) -> str:
+    return ", ".join(task.classes[:5]) + (", ..." if task.outputs > 5 else "")

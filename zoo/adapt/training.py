@@ -114,13 +114,13 @@ class _Plan:
 
 def _epoch(stepper: _Stepper, batches: Iterable[loading.Batch], epoch: int) -> dict[str, Any]:
     began = time.perf_counter()
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, Any] = {}
     rows = 0
     for batch in batches:
         losses = stepper.step(batch, epoch)
         for name, value in losses.items():
             part = value.detach().float() * len(batch.index)
-            sums[name] = sums[name] + part if name in sums else part
+            sums[name] = sums.get(name, 0.0) + part
         rows += len(batch.index)
     if not rows:
         raise TrainingError(f"epoch {epoch} had no batches")
@@ -207,16 +207,14 @@ class _Stepper:
             ) from error
 
     def _not_finite(self, loss: Tensor, batch: Batch) -> TrainingError:
-        what = f"the loss is {float(loss)}" if not loss.isfinite() else "the gradient is not finite"
+        what = f"the loss is {loss.item()}" if not loss.isfinite() else "the gradient is not finite"
         bad = batch.index[~_finite_rows(batch.x, len(batch.index))].tolist()
         rows = bad or batch.index.tolist()
         named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
         return TrainingError(
             f"{what} in epoch {batch.epoch}, step {self.done}",
             why=f"{'Rows whose input is not finite' if bad else 'Rows of the batch'}: {named}. The step was not taken.",
-            hint="Remove or mend those rows."
-            if bad
-            else "Lower lr, set clip, use fp32, or look at the rows.",
+            hint="Remove or mend those rows." if bad else "Lower lr, set clip, use fp32, or look at the rows.",
         )
 
 

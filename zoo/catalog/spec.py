@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from zoo.errors import RegistryError
 
@@ -27,8 +27,17 @@ SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+class _Fixed:
+    """Facts that never change, so that a copy of what holds them shares them (a mapping proxy cannot be copied)."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
+class Preprocessing(_Fixed):
     """How a raw sample becomes the tensor that the weights were trained on.
 
     `kind` names the reader ("image", "audio", "text", "table"); the fields below are the image reader's, and other
@@ -49,7 +58,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
-class Backbone:
+class Backbone(_Fixed):
     """One architecture that a plugin offers.
 
     Args:
@@ -96,7 +105,7 @@ class Backbone:
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
+class Strategy(_Fixed):
     """One way to adapt a backbone.
 
     Args:
@@ -120,7 +129,7 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(_Fixed):
     """One set of weights for a backbone: where the bytes are, what proves them, what they were trained on.
 
     `name` is `arch.tag`. `origin` (the file or plugin that declared it) and `plugin` are stamped by the registry.

@@ -16,12 +16,12 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
         make="zoo_plugins.strategies.fine_tune.strategy:FineTune",
         options={
             "freeze": "none",
+            "layer_decay": 1.0,
             "init": "auto",
             "batchnorm": "auto",
-            "layer_decay": 1.0,
             "epochs": None,
             "batch_size": 32,
-            "lr": 3e-4,
+            "lr": None,
             "weight_decay": 0.01,
             "optimizer": "adamw",
             "momentum": 0.9,
@@ -31,5 +31,5 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "label_smoothing": 0.0,
         },
         summary="Train the weights further, from a head that the linear probe found (LP-FT).",
-        paper="Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+        paper="Kumar et al. 2022, Fine-tuning can distort pretrained features, arXiv:2202.10054",
     )

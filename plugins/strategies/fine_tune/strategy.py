@@ -1,102 +1,140 @@
-"""LP-FT: first the head in closed form, then the rest of the network (Kumar et al. 2022, arXiv:2202.10054)."""
+"""LP-FT: first the head in closed form, then the whole network (Kumar et al. 2022, arXiv:2202.10054)."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Final
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
+from zoo.adapt.heads import hidden_units
 from zoo.adapt.solve import solve_head
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, at_least_zero, one_of, positive, task_loss
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, one_of, positive, task_loss
+from zoo.data.task import CLASSES
 from zoo.errors import UsageError
 from zoo.models.network import HEAD
 
+#: Peak learning rates where none is given: gentle to weights that know something, the usual one for random ones.
+PRETRAINED_LR: Final = 3e-4
+RANDOM_LR: Final = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True)
-class FineTune(Gradient):
-    """Train the weights further.
+class Tuning(Gradient):
+    """What fine-tuning and distillation have in common: which stages are trained how fast, and where the head starts.
 
     Args:
+        lr: peak learning rate of the head; None = 3e-4 where the backbone came with weights, else 1e-3.
         freeze: "none"; "all" = the head alone is trained; or a stage's name: it and all before it stay as they are,
-            and no gradient is computed below.
-        init: where the head starts: "probe" = the closed-form linear probe on the same rows, so that training begins
-            at the probe's accuracy; "random"; "auto" = the probe where the weights are pretrained and the head linear.
-        batchnorm: "frozen" = layers use the pretrained statistics and keep them; "train"; "auto" = frozen where the
-            weights are pretrained.
-        layer_decay: a stage's learning rate is `layer_decay` times that of the next one, counted from the head.
-        label_smoothing: of the cross-entropy, in [0, 1).
+            and no gradient is computed or stored below.
+        layer_decay: the learning rate of a stage is `layer_decay` times that of the next one, counted from the head.
+        init: where the head starts. "probe" = as linear-probe leaves it on the labelled rows' features (solved in
+            closed form; an mlp trained on them), so that training begins at the probe's accuracy and distorts the
+            features less (LP-FT). "random". "auto" = the probe where the backbone came with weights.
+        batchnorm: "frozen" = the backbone's layers use their statistics and keep them; "train"; "auto" = frozen where
+            the backbone came with weights.
     """
 
-    lr: float = 3e-4
+    lr: float | None = None  # type: ignore[assignment]
     freeze: str = "none"
+    layer_decay: float = 1.0
     init: str = "auto"
     batchnorm: str = "auto"
-    layer_decay: float = 1.0
-    label_smoothing: float = 0.0
-
-    min_epochs: ClassVar[int] = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self, "init", "auto", "probe", "random")
         one_of(self, "batchnorm", "auto", "frozen", "train")
         positive(self, "layer_decay")
-        at_least_zero(self, "label_smoothing")
+
+    def resolve(self, context: Context) -> Tuning:
+        """Settle `lr`, `init` and `batchnorm`."""
+        return dataclasses.replace(
+            self,
+            lr=self.lr or (PRETRAINED_LR if context.pretrained else RANDOM_LR),
+            init=_settle(self.init, "probe" if context.pretrained else "random"),
+            batchnorm=_settle(self.batchnorm, "frozen" if context.pretrained else "train"),
+        )
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
-        """Give the head the probe's solution."""
-        start_head(model, context, self.init)
+        """Give the head the probe's solution, where `init` says so."""
+        if self.init == "probe" and context.features is not None:
+            solved = _probe(self.head, *context.features(), context)
+            model.head.load_state_dict(solved.state_dict())
         return {}
 
     def trainable(self, epoch: int, stages: tuple[str, ...]) -> Mapping[str, float]:
-        """Geometric factors from the head down to the boundary; 0 below it."""
+        """Geometric factors from the head down to the boundary, 0 below it; the same in every epoch."""
         return stage_factors(stages, self.freeze, self.layer_decay)
 
     def freezes_batchnorm(self, context: Context) -> bool:
         """See `batchnorm`."""
-        return context.pretrained if self.batchnorm == "auto" else self.batchnorm == "frozen"
+        return self.batchnorm == "frozen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(Tuning):
+    """Train the weights further on labelled rows.
+
+    Args:
+        label_smoothing: of the cross-entropy, in [0, 1).
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}")
+
+    def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
+        """As for `Tuning`.
+
+        Raises:
+            UsageError: label smoothing for a task without classes.
+        """
+        if self.label_smoothing and context.task.kind != CLASSES:
+            raise UsageError(f"label_smoothing is for classes; these targets are {context.task.kind}")
+        return super().prepare(model, context)
 
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss."""
         return {"loss": task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)}
 
 
-def start_head(model: Model, context: Context, init: str) -> None:
-    """Copy the closed-form probe of the labelled rows into the head, where `init` says so.
-
-    Raises:
-        UsageError: "probe" for a head that is not linear.
-    """
-    linear = isinstance(model.head, nn.Linear)
-    if init == "random" or (init == "auto" and not (linear and context.pretrained)):
-        return
-    if not linear:
-        raise UsageError("init=probe gives a linear head", hint="Use head=linear, or init=random.")
-    assert context.features is not None
-    features, targets = context.features()
-    solved = solve_head(features, targets, context.task, seed=context.seed)
-    with torch.no_grad():
-        model.head.weight.copy_(solved.weight)
-        model.head.bias.copy_(solved.bias)
-
-
 def stage_factors(stages: tuple[str, ...], freeze: str, layer_decay: float) -> dict[str, float]:
     """Learning-rate factor by stage: layer_decay ** (stages up to the head); 0 up to and including `freeze`.
+
+    Stages behind the head (extra modules) have factor 1.
 
     Raises:
         UsageError: no stage of that name.
     """
     head = stages.index(HEAD)
-    boundary = {"none": -1, "all": head - 1}.get(freeze)
-    if boundary is None:
-        if freeze not in stages[:head]:
-            raise UsageError(
-                f"freeze={freeze} names no stage", hint=f"Stages: {', '.join(stages[:head])}; or none, or all."
-            )
-        boundary = stages.index(freeze)
+    if freeze in ("none", "all"):
+        boundary = head if freeze == "all" else 0
+    elif freeze in stages[:head]:
+        boundary = stages.index(freeze) + 1
+    else:
+        raise UsageError(
+            f"freeze={freeze!r} names no stage", hint=f"Stages: {', '.join(stages[:head])}; or 'none', or 'all'."
+        )
     return {
-        stage: 0.0 if place <= boundary else layer_decay ** max(0, head - place) for place, stage in enumerate(stages)
+        stage: 0.0 if place < boundary else layer_decay ** max(0, head - place) for place, stage in enumerate(stages)
     }
+
+
+def _probe(head: str, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
+    hidden = hidden_units(head)
+    if hidden is None:
+        return solve_head(features, targets, context.task, seed=context.seed)
+    from zoo_plugins.strategies.linear_probe.mlp import train_mlp
+
+    return train_mlp(features, targets, context.task, hidden, seed=context.seed)
+
+
+def _settle(option: str, automatic: str) -> str:
+    return automatic if option == "auto" else option

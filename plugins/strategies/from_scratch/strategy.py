@@ -2,40 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 from torch import Tensor
 
 from zoo.adapt.strategy import Batch, Context, Gradient, Model, one_of, task_loss
+from zoo.data.task import CLASSES
+from zoo.errors import UsageError
+
+#: What an option says that leaves its value to the recipe.
+RECIPE: Final = "recipe"
+
+Recipe = Literal["recipe"]
+
+RECIPES: Final[dict[str, dict[str, Any]]] = {
+    "default": {
+        "epochs": None,
+        "lr": 1e-3,
+        "weight_decay": 0.01,
+        "optimizer": "adamw",
+        "momentum": 0.9,
+        "schedule": "cosine",
+        "clip": 1.0,
+    },
+    "article": {
+        "epochs": 10,
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "schedule": "constant",
+        "clip": None,
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromScratch(Gradient):
-    """Every weight is trained, from random values; BatchNorm learns its statistics.
+    """Every weight is trained from random values; BatchNorm learns its statistics.
 
     Args:
-        recipe: "default" = the options as they are; "article" = the source article's own training: plain SGD at a
-            constant 0.01 for ten epochs, no momentum, no decay, no clipping; it overrides those options.
+        recipe: the values of all options below that are left at "recipe". "default": AdamW, peak learning rate 1e-3,
+            cosine, decay 0.01, clipping at 1, at least 20 epochs. "article": the source article's own training, plain
+            SGD at a constant 0.01 for ten epochs, without momentum, decay or clipping.
         label_smoothing: of the cross-entropy, in [0, 1).
     """
 
     recipe: str = "default"
+    epochs: int | Recipe | None = RECIPE
+    lr: float | Recipe = RECIPE
+    weight_decay: float | Recipe = RECIPE
+    optimizer: str = RECIPE
+    momentum: float | Recipe = RECIPE
+    schedule: str = RECIPE
+    clip: float | Recipe | None = RECIPE
     label_smoothing: float = 0.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"random-weights"})
     min_epochs: ClassVar[int] = 20
 
     def __post_init__(self) -> None:
-        one_of(self, "recipe", "default", "article")
-        if self.recipe == "article":
-            article = {
-                "epochs": 10, "lr": 0.01, "weight_decay": 0.0, "optimizer": "sgd", "momentum": 0.0,
-                "schedule": "constant", "clip": None,
-            }  # fmt: skip
-            for name, value in article.items():
-                object.__setattr__(self, name, value)
-        super().__post_init__()
+        one_of(self, "recipe", *RECIPES)
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}")
+        options = self._settled()
+        if options:
+            dataclasses.replace(self, **options)  # the values given and the recipe's are checked together
+        else:
+            super().__post_init__()
+
+    def resolve(self, context: Context) -> FromScratch:
+        """Fill in the recipe."""
+        if self.label_smoothing and context.task.kind != CLASSES:
+            raise UsageError(f"label_smoothing is for classes; these targets are {context.task.kind}")
+        return dataclasses.replace(self, **self._settled())
 
     def freezes_batchnorm(self, context: Context) -> bool:
         """Random statistics have to be learned."""
@@ -44,3 +86,6 @@ class FromScratch(Gradient):
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss."""
         return {"loss": task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)}
+
+    def _settled(self) -> dict[str, Any]:
+        return {name: value for name, value in RECIPES[self.recipe].items() if getattr(self, name) == RECIPE}
