@@ -24,8 +24,14 @@ PUBLISHED: Final = "source_cnn.glyphs"
 LABELS: Final = (2, 10, None)
 SEEDS: Final = (0, 1, 2)
 STRATEGIES: Final = ("from-scratch", "linear-probe", "fine-tune", "distillation")
-#: Passes over the rendered digits when the backbone is pretrained, and rows a step.
-PRETRAIN: Final = {"epochs": 6, "batch_size": 64}
+#: Hyper-parameters that differ from the defaults: batches that suit a small network, and epochs that suit a demo.
+OPTIONS: Final = {
+    "pretrain": {"epochs": 6, "batch_size": 64},
+    "from-scratch": {"batch_size": 64},
+    "linear-probe": {},
+    "fine-tune": {"batch_size": 64},
+    "distillation": {"batch_size": 64, "epochs": 8},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +112,7 @@ def pretrain(registry: Registry, told: Any) -> Learner:
     """The article's network from random weights on the rendered digits."""
     from zoo.adapt.compose import compose
 
-    return compose("source_cnn", "from-scratch", registry=registry, **PRETRAIN).fit("glyphs", progress=told)
+    return compose("source_cnn", "from-scratch", registry=registry, **OPTIONS["pretrain"]).fit("glyphs", progress=told)
 
 
 def transfer_without_adapting(registry: Registry) -> Any:
@@ -153,7 +159,9 @@ def one_fit(
     """One strategy for `digits`; distillation has the fine-tuned network as its teacher, and the unlabelled rest."""
     from zoo.adapt.compose import compose
 
-    options: dict[str, Any] = {"teacher": tuned} if strategy == "distillation" else {}
+    options: dict[str, Any] = dict(OPTIONS[strategy])
+    if strategy == "distillation":
+        options["teacher"] = tuned
     backbone = "source_cnn" if strategy == "from-scratch" else PUBLISHED
     target = "rest" if strategy == "distillation" and labels is not None else None
     learner = compose(backbone, strategy, seed=seed, registry=registry, **options)
