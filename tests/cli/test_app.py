@@ -12,6 +12,7 @@ import pytest
 
 import zoo.cli.learn
 from zoo import __version__
+from zoo.cli.app import VERBS
 
 
 def test_version(cli) -> None:
@@ -25,9 +26,7 @@ def test_help_names_every_verb(cli) -> None:
         assert f"\n  {verb} " in said.out
 
 
-@pytest.mark.parametrize(
-    "verb", ["list", "show", "strategies", "plugins", "register", "fit", "pretrain", "evaluate", "predict", "demo"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_and_both_modes(cli, verb: str) -> None:
     said = cli(verb, "-h")
     assert said.code == 0

@@ -15,7 +15,8 @@ from zoo.cli.app import run
 code = run(sys.argv[1:])
 sys.stdout.flush()
 import json
-print(json.dumps([code, sorted(set(name.partition('.')[0] for name in sys.modules)), len(sys.modules)]), file=sys.stderr)
+names = sorted(set(name.partition('.')[0] for name in sys.modules))
+print(json.dumps([code, names, len(sys.modules)]), file=sys.stderr)
 """
 
 
