@@ -191,7 +191,7 @@ def check_options(regularizer: float | str, class_weight: str | None, floor: flo
     """Raise `UsageError` for hyper-parameters that mean nothing."""
     if regularizer != "auto":
         number = isinstance(regularizer, (int, float)) and not isinstance(regularizer, bool)
-        if not number or not math.isfinite(regularizer) or regularizer <= 0:
+        if not number or not 0 < float(regularizer) < math.inf:
             raise UsageError(f"regularizer must be 'auto' or a number above 0, not {regularizer!r}")
     if class_weight not in (None, "balanced"):
         raise UsageError(f"class_weight must be None or 'balanced', not {class_weight!r}")

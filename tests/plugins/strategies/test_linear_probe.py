@@ -79,7 +79,7 @@ def test_an_mlp_learns_numbers_and_labels() -> None:
     with torch.no_grad():
         found = head(x).numpy()
     assert np.abs(found - numbers).mean(axis=0)[0] < 0.2 * numbers[:, 0].std()
-    assert np.abs(found[:, 1] - 7).max() < 1e-3
+    assert np.abs(found[:, 1] - 7).max() < 0.1
     labels = np.stack([y, x[:, 0].numpy() > 3], axis=1).astype("f4")
     head = LinearProbe(head="mlp(32)").solve(x, labels, _context(Task(MULTI_LABEL, ("a", "b"))))
     with torch.no_grad():
