@@ -187,7 +187,9 @@ def _refuse_empty(empty: Tensor, task: Task, what: str, hint: str) -> None:
         raise DataError(f"{len(names)} {noun}{'es' * (noun == 'class' and len(names) > 1)} {what}: {shown}", hint=hint)
 
 
-def check_options(regularizer: float | str, class_weight: str | None, floor: float | None, task: Task) -> None:
+def check_options(
+    regularizer: float | str, class_weight: str | None, floor: float | None, task: Task | None = None
+) -> None:
     """Raise `UsageError` for hyper-parameters that mean nothing."""
     if regularizer != "auto":
         number = isinstance(regularizer, (int, float)) and not isinstance(regularizer, bool)
@@ -195,7 +197,7 @@ def check_options(regularizer: float | str, class_weight: str | None, floor: flo
             raise UsageError(f"regularizer must be 'auto' or a number above 0, not {regularizer!r}")
     if class_weight not in (None, "balanced"):
         raise UsageError(f"class_weight must be None or 'balanced', not {class_weight!r}")
-    if class_weight and task.kind == REGRESSION:
+    if class_weight and task and task.kind == REGRESSION:
         raise UsageError("class_weight is for classes; these targets are numbers")
     if floor is not None and not (isinstance(floor, (int, float)) and 0 <= floor < math.inf):
         raise UsageError(f"floor must be None or a number from 0, not {floor!r}")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from zoo_plugins.strategies.linear_probe.mlp import LR, train_mlp
 
 from zoo.adapt.heads import hidden_units
-from zoo.adapt.solve import solve_head
+from zoo.adapt.solve import check_options, solve_head
 from zoo.adapt.strategy import ClosedForm, Context
 from zoo.errors import UsageError
 
@@ -37,6 +37,7 @@ class LinearProbe(ClosedForm):
     lr: float | None = None
 
     def __post_init__(self) -> None:
+        check_options(self.regularizer, self.class_weight, self.floor)
         if self.head != "linear" and not hidden_units(self.head):
             raise UsageError(f"no head called {self.head!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
         given = [name for name in ("epochs", "lr") if getattr(self, name) is not None]

@@ -119,6 +119,9 @@ def test_an_mlp_that_explodes_is_said() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"regularizer": "strong"}, "regularizer must be"),
+        ({"class_weight": "even"}, "class_weight must be"),
+        ({"floor": -1.0}, "floor must be"),
         ({"head": "mlp"}, "no head called 'mlp'"),
         ({"head": "mlp(0)"}, "no head called"),
         ({"epochs": 3}, "a linear head has no epochs"),
