@@ -156,4 +156,4 @@ def _tensors(model: Model) -> Iterator[tuple[str, Tensor]]:
 
 
 def _hash(tensor: Tensor) -> bytes:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).digest()

@@ -191,6 +191,8 @@ class _Stepper:
 
     def _batch(self, raw: loading.Batch, epoch: int) -> Batch:
         placement = self.context.placement
+        if raw.y is None:
+            raise TrainingError("these rows have no targets")
         y = raw.y.to(placement.device, non_blocking=True)
         return Batch(to_device(raw.x, placement), y, raw.index, epoch)
 
