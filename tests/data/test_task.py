@@ -21,6 +21,15 @@ from zoo.errors import DataError
         ([0.5, 2.0], REGRESSION, ("0",), [[0.5], [2.0]]),
         ([[0.5, 1.0], [2.0, 3.0]], REGRESSION, ("0", "1"), [[0.5, 1.0], [2.0, 3.0]]),
         ([[4], [5]], CLASSES, ("4", "5"), [0, 1]),
+        ([0.0, 1.0], REGRESSION, ("0",), [[0.0], [1.0]]),
+        ([[0.0], [1.0]], MULTI_LABEL, ("0",), [[0.0], [1.0]]),
+        (["10", "2", "-1"], CLASSES, ("-1", "2", "10"), [2, 1, 0]),
+        (np.array([b"10", b"2"]), CLASSES, ("2", "10"), [1, 0]),
+        ([b"10", b"2"], CLASSES, ("2", "10"), [1, 0]),
+        (np.array(["10", 2], dtype=object), CLASSES, ("2", "10"), [1, 0]),
+        (np.array([10, 2], dtype=object), CLASSES, ("2", "10"), [1, 0]),
+        (np.array([0.5, 2], dtype=object), REGRESSION, ("0",), [[0.5], [2.0]]),
+        (np.array([[1, 0], [1, 1]], dtype=object), MULTI_LABEL, ("0", "1"), [[1, 0], [1, 1]]),
     ],
 )
 def test_the_task_is_read_off_the_targets(targets, kind, classes, encoded) -> None:
@@ -54,7 +63,7 @@ def test_an_integer_that_is_no_known_name_is_refused() -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused_with_their_row() -> None:
-    with pytest.raises(DataError, match="first in row 1"):
+    with pytest.raises(DataError, match="not finite, in row 1"):
         infer_task([0.5, np.nan, 1.5])
 
 
@@ -89,3 +98,75 @@ def test_names_that_are_integers_sort_as_numbers() -> None:
     assert sort_labels({"10", "2", "-1"}) == ["-1", "2", "10"]
     assert sort_labels({"10", "2", "x"}) == ["10", "2", "x"]
     assert sort_labels({"01", "2", "10"}) == ["01", "10", "2"]
+
+
+@pytest.mark.parametrize("targets", [[], np.zeros((0, 3)), np.zeros((3, 0)), np.array([], dtype=object)])
+def test_no_targets_at_all(targets) -> None:
+    with pytest.raises(DataError, match="no targets"):
+        infer_task(targets)
+
+
+@pytest.mark.parametrize(
+    ("targets", "rows"),
+    [
+        (["a", None, "b"], "row 1"),
+        (["a", float("nan"), "b", np.nan], "rows 1, 3"),
+        (np.array(["a", None], dtype=object), "row 1"),
+        ([1, None, 2], "row 1"),
+        ([0.5, 1.5, None], "row 2"),
+        (np.array([[1, 0], [None, None]], dtype=object), "row 1"),
+        (np.array(["a", np.datetime64("NaT")], dtype=object), "row 1"),
+        ([None] * 7, "rows 0, 1, 2, 3, 4, ..."),
+    ],
+)
+@pytest.mark.parametrize("classes", [None, ("a", "b", "nan", "None")])
+def test_missing_targets_are_no_class(targets, rows: str, classes) -> None:
+    with pytest.raises(DataError) as caught:
+        infer_task(targets, classes)
+    assert caught.value.message.endswith(f"in {rows}")
+    assert "missing" in caught.value.message
+
+
+def test_the_missing_value_of_pandas_is_no_class() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"missing .* in row 1"):
+        infer_task(pandas.Series(["a", pandas.NA, "b"]))
+
+
+def test_arrays_among_the_targets_are_refused() -> None:
+    targets = np.empty(2, dtype=object)
+    targets[:] = [np.arange(2), np.arange(3)]
+    with pytest.raises(DataError, match="differ in shape"):
+        infer_task(targets)
+
+
+@pytest.mark.parametrize("targets", [[0.5, 1e300], [[0.5, 1.0], [-1e39, 2.0]]])
+def test_a_number_too_large_for_float32_is_refused(targets) -> None:
+    with pytest.raises(DataError, match="too large for float32, in row 1"):
+        infer_task(targets)
+    with pytest.raises(DataError, match="too large"):
+        encode(targets, Task(REGRESSION, tuple("ab"[: np.asarray(targets).reshape(2, -1).shape[1]])))
+
+
+def test_the_largest_numbers_of_float32_are_kept() -> None:
+    largest = float(np.finfo(np.float32).max)
+    assert infer_task([largest, -largest])[1].tolist() == [[largest], [-largest]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "said"),
+    [
+        ("class", ("a", "b"), "'class' is no kind"),
+        (CLASSES, ("a", "b", "a"), "'a' is there twice"),
+        (MULTI_LABEL, ("a", "a"), "'a' is there twice"),
+        (CLASSES, (), "without a name"),
+    ],
+)
+def test_a_task_that_makes_no_sense(kind: str, classes: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Task(kind, classes)
+
+
+def test_given_names_that_are_there_twice() -> None:
+    with pytest.raises(DataError, match="'a' is there twice"):
+        infer_task([0, 1], ("a", "a"))

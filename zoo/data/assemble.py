@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
 from zoo.data.images import EncodedSamples, refuse_unreadable
-from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot, sort_labels
+from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot
 from zoo.errors import DataError
 
 #: Other words for the three splits.
@@ -120,8 +120,6 @@ def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:
             _, codes = infer_task(labels, rows.classes)
             labels = np.asarray(rows.classes)[codes]
         return known.task, encode(labels, known.task)
-    if classes is None and isinstance(rows.labels, list) and all(isinstance(label, str) for label in rows.labels):
-        classes = tuple(sort_labels(set(rows.labels)))
     return infer_task(rows.labels, classes)
 
 

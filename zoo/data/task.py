@@ -13,6 +13,10 @@ from zoo.errors import DataError
 CLASSES: Final = "classes"
 MULTI_LABEL: Final = "multi-label"
 REGRESSION: Final = "regression"
+KINDS: Final = (CLASSES, MULTI_LABEL, REGRESSION)
+
+#: Rows named in a message.
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,22 @@ class Task:
     Args:
         kind: `CLASSES`, `MULTI_LABEL` or `REGRESSION`.
         classes: names in the order of the head's outputs; for regression the names of the target columns.
+
+    Raises:
+        DataError: an unknown kind, no name, or a name that is there twice.
     """
 
     kind: str
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"{self.kind!r} is no kind of task", hint=f"Kinds: {', '.join(KINDS)}.")
+        if not self.classes:
+            raise DataError(f"a {self.kind} task without a name", hint="Name at least one output.")
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for i, name in enumerate(self.classes) if name in self.classes[:i])
+            raise DataError(f"the name {twice!r} is there twice among the classes", hint="Give each its own name.")
 
     @property
     def outputs(self) -> int:
@@ -37,6 +53,8 @@ def infer_task(targets: Any, classes: tuple[str, ...] | None = None) -> tuple[Ta
     """Read the task off raw targets and encode them.
 
     Integers, booleans or strings are classes; an (N, C) array of 0 and 1 is multi-label; floats are regression.
+    A column of integers (N, 1) is (N,). Floats of 0 and 1 are read by their shape: (N,) is regression, for a number
+    may happen to be 0 or 1; (N, 1) is multi-label with one label, as the columns of (N, C) are.
 
     Args:
         targets: (N,) or (N, C), anything `np.asarray` takes.
@@ -47,7 +65,8 @@ def infer_task(targets: Any, classes: tuple[str, ...] | None = None) -> tuple[Ta
         The task, and the targets as int64 (N,) class indices, float32 (N, C) of 0/1, or float32 (N, C) numbers.
 
     Raises:
-        DataError: labels outside the known classes, non-finite numbers, or a shape no task has.
+        DataError: no targets, missing ones (None, NaN), labels outside the known classes, numbers that are not finite
+            in float32, or a shape no task has.
     """
     array = _as_array(targets)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iub":
@@ -74,7 +93,7 @@ def encode(targets: Any, task: Task) -> np.ndarray:
     if task.kind == REGRESSION:
         array = _as_array(targets)
         if array.ndim in (1, 2) and array.dtype.kind in "iubf":
-            return _numbers(array.astype(np.float32), task.classes)[1]
+            return _numbers(array, task.classes)[1]
     found, _ = infer_task(targets)
     if found.kind != task.kind:
         raise DataError(
@@ -115,25 +134,59 @@ def _as_array(targets: Any) -> np.ndarray:
         targets = targets.detach().cpu()
     try:
         array = np.asarray(targets)
+        if array.dtype.kind in "US" and not isinstance(targets, np.ndarray):
+            array = np.asarray(targets, dtype=object)  # NumPy turns a None or NaN among strings into text
     except ValueError as error:
         raise DataError(
             "the targets differ in shape", why=str(error), hint="Give one target for each sample."
         ) from error
-    if array.dtype == object:
-        array = np.asarray([str(value) for value in array.ravel()]).reshape(array.shape)
-    return array
+    if array.size == 0:
+        raise DataError(f"there are no targets: their shape is {array.shape}", hint="Give one target for each sample.")
+    return _plain(array) if array.dtype == object else array
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """An array of objects as numbers where all are numbers, else as text."""
+    values = list(array.ravel())
+    if any(np.ndim(value) for value in values):
+        raise DataError("the targets differ in shape", hint="Give one target for each sample.")
+    missing = [i for i, value in enumerate(values) if _is_missing(value)]
+    if missing:
+        rows = sorted({i * len(array) // array.size for i in missing})
+        raise DataError(
+            f"{len(rows)} targets are missing (None or NaN), in {_rows(rows)}",
+            hint="Remove the samples without a target, or give them one.",
+        )
+    if all(isinstance(value, (bool, int, float, np.number, np.bool_)) for value in values):
+        numbers = np.asarray(values)
+        if numbers.dtype != object:
+            return numbers.reshape(array.shape)
+    texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
+    return np.asarray(texts).reshape(array.shape)
+
+
+def _is_missing(value: Any) -> bool:
+    """None, any NaN or NaT (unequal to themselves), or pandas' NA (which refuses to say)."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
+def _rows(rows: Sequence[int]) -> str:
+    listed = ", ".join(map(str, rows[:_NAMED]))
+    return f"{'row' if len(rows) == 1 else 'rows'} {listed}{', ...' if len(rows) > _NAMED else ''}"
 
 
 def _classes(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, np.ndarray]:
     if classes is None:
-        names, codes = np.unique(array, return_inverse=True)
-        if array.dtype.kind == "S":
-            names = names.astype(str)
-        return Task(CLASSES, tuple(str(name) for name in names)), codes.astype(np.int64)
+        texts, codes = _as_text(array)
+        classes = tuple(texts if array.dtype.kind == "b" else sort_labels(set(texts)))
+        places = {name: place for place, name in enumerate(classes)}
+        return Task(CLASSES, classes), np.asarray([places[text] for text in texts], dtype=np.int64)[codes]
     if array.dtype.kind in "US" or all(is_integer(name) for name in classes):
         index = {name: i for i, name in enumerate(classes)}
-        labels, codes = np.unique(array.astype(int) if array.dtype.kind == "b" else array, return_inverse=True)
-        texts = [str(label) for label in (labels.astype(str) if labels.dtype.kind == "S" else labels)]
+        texts, codes = _as_text(array.astype(int) if array.dtype.kind == "b" else array)
         _refuse_unknown([text for text in texts if text not in index], classes)
         return Task(CLASSES, classes), np.asarray([index[text] for text in texts], dtype=np.int64)[codes]
     codes = array.astype(np.int64)
@@ -146,15 +199,25 @@ def _classes(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, 
     return Task(CLASSES, classes), codes
 
 
+def _as_text(array: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The distinct labels as text, and which of them each row has."""
+    labels, codes = np.unique(array, return_inverse=True)
+    texts = labels.astype(str) if labels.dtype.kind == "S" else labels
+    return [str(label) for label in texts], codes
+
+
 def _numbers(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, np.ndarray]:
-    if not np.isfinite(array).all():
-        rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    array = array.reshape(len(array), -1)
+    with np.errstate(over="ignore"):
+        numbers = array.astype(np.float32)
+    rows = np.flatnonzero(~np.isfinite(numbers).all(axis=1)).tolist()
+    if rows:
+        large = bool(np.isfinite(array).all())
         raise DataError(
-            f"{len(rows)} targets are not finite, the first in row {rows[0]}",
-            hint="Remove the rows whose target is NaN or infinite.",
+            f"{len(rows)} targets are {'too large for float32' if large else 'not finite'}, in {_rows(rows)}",
+            hint="Scale the targets." if large else "Remove the rows whose target is NaN or infinite.",
         )
-    array = array.reshape(len(array), -1).astype(np.float32)
-    return Task(REGRESSION, _columns(array, classes)), array
+    return Task(REGRESSION, _columns(array, classes)), numbers
 
 
 def _refuse_unknown(unknown: list[str], classes: tuple[str, ...]) -> None:
