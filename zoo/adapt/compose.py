@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-import types
-import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +11,9 @@ from torch import nn
 
 from zoo.adapt.features import FeatureStore
 from zoo.adapt.learner import Learner
+from zoo.adapt.options import check_names, check_types
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient
-from zoo.catalog.near import nearest
 from zoo.catalog.spec import Backbone, Preprocessing, Strategy
 from zoo.catalog.targets import load
 from zoo.errors import UsageError
@@ -91,53 +88,19 @@ def make_strategy(
 ) -> tuple[Strategy | None, ClosedForm | Gradient]:
     """A strategy object from a name, a spec or itself, with its options applied and checked."""
     if isinstance(strategy, (ClosedForm, Gradient)):
-        _check_options(type(strategy), type(strategy).__name__, options)
-        return None, dataclasses.replace(strategy, **options) if options else strategy  # type: ignore[type-var]
-    spec = strategy if isinstance(strategy, Strategy) else registry.strategy(strategy)
-    make = load(spec.make)
-    _check_options(make, spec.name, options)
-    made = make(**{**spec.options, **options})
+        check_names(type(strategy), type(strategy).__name__, options)
+        spec, made = None, dataclasses.replace(strategy, **options) if options else strategy  # type: ignore[type-var]
+    else:
+        spec = strategy if isinstance(strategy, Strategy) else registry.strategy(strategy)
+        make = load(spec.make)
+        check_names(make, spec.name, options)
+        made = make(**{**spec.options, **options})
     if not isinstance(made, (ClosedForm, Gradient)):
         raise UsageError(
             f"strategy {spec.name!r} makes a {type(made).__name__}", why="It must be a ClosedForm or a Gradient."
         )
+    check_types(made)  # for a class that does not hand its `__post_init__` on
     return spec, made
-
-
-def _check_options(make: Any, name: str, options: dict[str, Any]) -> None:
-    known = {field.name: field for field in dataclasses.fields(make) if field.init}
-    hints = typing.get_type_hints(make)
-    for option, value in options.items():
-        if option not in known:
-            near = nearest(option, known)
-            raise UsageError(
-                f"strategy {name!r} has no option {option!r}",
-                hint=f"Did you mean {' or '.join(near)}?" if near else f"Options: {', '.join(known) or 'none'}.",
-            )
-        if not _fits(value, hints[option]):
-            raise UsageError(f"{option} of {name!r} must be {_say(hints[option])}, not {value!r}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a simple annotated type; unions and literals are looked into, containers are not."""
-    if hint is Any:
-        return True
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    kind = typing.get_origin(hint) or hint
-    if isinstance(value, bool):
-        return kind is bool
-    if kind is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
-    return isinstance(value, kind)
-
-
-def _say(hint: Any) -> str:
-    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", type(None): "null"}
-    return " or ".join(names.get(part, getattr(part, "__name__", str(part))) for part in parts)
 
 
 def _no_weights(backbone: str | Backbone, weights: str | Path | None, spec: Strategy | None) -> None:

@@ -25,12 +25,18 @@ def build_head(kind: str, num_features: int, outputs: int) -> nn.Module:
     Raises:
         UsageError: no such head.
     """
-    if kind == "linear":
+    check_head(kind)
+    hidden = hidden_units(kind)
+    if hidden is None:
         return nn.Linear(num_features, outputs)
-    if hidden := hidden_units(kind):
-        layers = [("hidden", nn.Linear(num_features, hidden)), ("act", nn.ReLU()), ("out", nn.Linear(hidden, outputs))]
-        return nn.Sequential(OrderedDict(layers))
-    raise UsageError(f"no head called {kind!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
+    layers = [("hidden", nn.Linear(num_features, hidden)), ("act", nn.ReLU()), ("out", nn.Linear(hidden, outputs))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def check_head(kind: str) -> None:
+    """Raise `UsageError` for the name of no head."""
+    if kind != "linear" and not hidden_units(kind):
+        raise UsageError(f"no head called {kind!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
 
 
 def hidden_units(kind: str) -> int | None:

@@ -20,11 +20,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.adapt.heads import build_head
+from zoo.adapt.heads import build_head, check_head
+from zoo.adapt.options import at_least_zero, below_one, check_types, one_of, positive
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import HEAD, Network
+
+__all__ = [
+    "UNLABELLED",
+    "Batch",
+    "ClosedForm",
+    "Context",
+    "Gradient",
+    "Model",
+    "TeacherOutputs",
+    "at_least_zero",
+    "below_one",
+    "check_types",
+    "full_precision",
+    "one_of",
+    "positive",
+    "probabilities",
+    "task_loss",
+]
 
 #: The target of a row that has none: class index for `CLASSES`; NaN in float targets.
 UNLABELLED = -1
@@ -130,7 +149,11 @@ class Model(nn.Module):
         return self.head(self.backbone.features(x))
 
     def stages(self) -> dict[str, list[str]]:
-        """Parameter names by stage: the backbone's up to the tap, then "head", then one stage per extra module."""
+        """Parameter names by stage: the backbone's up to the tap, then "head", then one stage per extra module.
+
+        Raises:
+            UsageError: an extra module is called as a stage is.
+        """
         unused = set(self.backbone.behind_tap())
         stages = {
             name: [f"backbone.{parameter}" for parameter in parameters]
@@ -139,15 +162,23 @@ class Model(nn.Module):
         }
         stages[HEAD] = [f"head.{name}" for name, _ in self.head.named_parameters()]
         for extra, module in self.extras.items():
+            if extra in stages:
+                raise UsageError(f"a stage is called {extra!r} already", hint="Give the extra module another name.")
             stages[extra] = [f"extras.{extra}.{name}" for name, _ in module.named_parameters()]
         return {name: parameters for name, parameters in stages.items() if parameters}
 
 
 class ClosedForm(ABC):
-    """A strategy that solves for a head on features. Subclasses are frozen dataclasses."""
+    """A strategy that solves for a head on features. Subclasses are frozen dataclasses.
+
+    A `__post_init__` of their own calls this one first: it checks each option against its annotated type.
+    """
 
     #: What it must be given; see `zoo.Strategy.needs`.
     needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def prepare(self, network: Network, context: Context) -> set[str]:
         """Change the network before features are read (AdaBN); return the names of the tensors changed."""
@@ -176,6 +207,9 @@ class Gradient(ABC):
         schedule: "cosine" (warm-up over the first 5 % of the steps, then down to 0) or "constant".
         clip: largest norm of the gradient; None = no clipping.
         head: "linear" or "mlp(N)".
+
+    Raises:
+        UsageError: an option of the wrong type or out of range. A `__post_init__` of a subclass calls this one first.
     """
 
     epochs: int | None = None
@@ -193,10 +227,13 @@ class Gradient(ABC):
     min_epochs: ClassVar[int] = 10
 
     def __post_init__(self) -> None:
+        check_types(self)
         positive(self, "epochs", "batch_size", "lr", "clip")
-        at_least_zero(self, "weight_decay", "momentum")
+        at_least_zero(self, "weight_decay")
+        below_one(self, "momentum")
         one_of(self, "optimizer", "adamw", "sgd")
         one_of(self, "schedule", "cosine", "constant")
+        check_head(self.head)
 
     def resolve(self, context: Context) -> Gradient:
         """The strategy with every option that it left open settled; it is what is trained."""
@@ -226,38 +263,30 @@ class Gradient(ABC):
         return build_head(self.head, num_features, outputs)
 
 
-def positive(strategy: Any, *names: str) -> None:
-    """Raise `UsageError` unless these options are above 0, or None."""
-    for name in names:
-        value = getattr(strategy, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"{name} must be above 0, not {value!r}")
-
-
-def at_least_zero(strategy: Any, *names: str) -> None:
-    """Raise `UsageError` unless these options are 0 or more."""
-    for name in names:
-        if not getattr(strategy, name) >= 0:
-            raise UsageError(f"{name} must be 0 or more, not {getattr(strategy, name)!r}")
-
-
-def one_of(strategy: Any, name: str, *choices: Any) -> None:
-    """Raise `UsageError` unless the option is one of `choices`."""
-    value = getattr(strategy, name)
-    if value not in choices:
-        raise UsageError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
-
-
 def task_loss(outputs: Tensor, y: Tensor, task: Task, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean loss of the task: cross-entropy, binary cross-entropy per label, or squared error.
+    """Mean loss of the task: cross-entropy, binary cross-entropy per label, or squared error; 0 where there is no row.
 
     Args:
         outputs: (N, C).
-        y: (N,) class indices, or (N, C) floats.
+        y: (N,) class indices, or (N, C) floats; of a single column (N, 1) also (N,).
         label_smoothing: of the cross-entropy, in [0, 1).
+
+    Raises:
+        UsageError: outputs and targets of shapes that do not go together.
     """
     outputs = full_precision(outputs)
-    if task.kind == CLASSES:
+    classes = task.kind == CLASSES
+    if not classes and y.ndim == 1 and outputs.shape == (len(y), 1):
+        y = y[:, None]
+    fits = outputs.ndim == 2 and (y.shape == outputs.shape or (classes and y.shape == outputs.shape[:1]))
+    if not fits:
+        raise UsageError(
+            f"outputs of shape {tuple(outputs.shape)} and {task.kind} targets of shape {tuple(y.shape)} do not fit",
+            hint=f"Give outputs (N, C) with targets {'(N,)' if classes else '(N, C)'}.",
+        )
+    if not len(y):
+        return outputs.sum() * 0  # a mean over no row would be NaN
+    if classes:
         return nn.functional.cross_entropy(outputs, y, label_smoothing=label_smoothing)
     if task.kind == REGRESSION:
         return nn.functional.mse_loss(outputs, y)

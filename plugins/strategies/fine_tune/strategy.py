@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.heads import hidden_units
 from zoo.adapt.solve import solve_head
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, one_of, positive, task_loss
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, below_one, one_of, positive, task_loss
 from zoo.data.task import CLASSES
 from zoo.errors import UsageError
 from zoo.models.network import HEAD
@@ -87,8 +87,7 @@ class FineTune(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}")
+        below_one(self, "label_smoothing")
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
         """As for `Tuning`.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from torch import Tensor
 
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, one_of, task_loss
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, below_one, check_types, one_of, task_loss
 from zoo.data.task import CLASSES
 from zoo.errors import UsageError
 
@@ -64,9 +64,9 @@ class FromScratch(Gradient):
     min_epochs: ClassVar[int] = 20
 
     def __post_init__(self) -> None:
+        check_types(self)
         one_of(self, "recipe", *RECIPES)
-        if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label_smoothing must be in [0, 1), not {self.label_smoothing!r}")
+        below_one(self, "label_smoothing")
         options = self._settled()
         if options:
             dataclasses.replace(self, **options)  # the values given and the recipe's are checked together

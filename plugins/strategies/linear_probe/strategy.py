@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 from zoo_plugins.strategies.linear_probe.mlp import LR, train_mlp
 
-from zoo.adapt.heads import hidden_units
+from zoo.adapt.heads import check_head, hidden_units
 from zoo.adapt.solve import check_options, solve_head
-from zoo.adapt.strategy import ClosedForm, Context
+from zoo.adapt.strategy import ClosedForm, Context, positive
 from zoo.errors import UsageError
 
 
@@ -37,19 +37,16 @@ class LinearProbe(ClosedForm):
     lr: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_options(self.regularizer, self.class_weight, self.floor)
-        if self.head != "linear" and not hidden_units(self.head):
-            raise UsageError(f"no head called {self.head!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
+        check_head(self.head)
         given = [name for name in ("epochs", "lr") if getattr(self, name) is not None]
         if self.head == "linear" and given:
             raise UsageError(
                 f"a linear head has no {' and no '.join(given)}: it is solved, not trained",
                 hint="Leave them out, or choose head=mlp(N).",
             )
-        if self.epochs is not None and (type(self.epochs) is not int or self.epochs < 1):
-            raise UsageError(f"epochs must be a whole number from 1, not {self.epochs!r}")
-        if self.lr is not None and (isinstance(self.lr, (bool, str)) or not 0 < self.lr < float("inf")):
-            raise UsageError(f"lr must be a number above 0, not {self.lr!r}")
+        positive(self, "epochs", "lr")
 
     def solve(self, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
         """The head for raw features (N, D), mean and scale folded in."""
