@@ -25,14 +25,16 @@ PUBLISHED: Final = "source_cnn.glyphs"
 LABELS: Final = (2, 10, None)
 SEEDS: Final = (0, 1, 2)
 STRATEGIES: Final = ("from-scratch", "linear-probe", "fine-tune", "distillation")
-#: Hyper-parameters that differ from the defaults: batches that suit a small network, and epochs that suit a demo.
+#: Hyper-parameters that differ from the defaults: batches that suit a small network, epochs that suit a demo.
 OPTIONS: Final = {
     "pretrain": {"epochs": 4, "batch_size": 64},
     "from-scratch": {"batch_size": 64},
     "linear-probe": {},
     "fine-tune": {"batch_size": 64},
-    "distillation": {"batch_size": 64, "epochs": 5},
+    "distillation": {"batch_size": 64, "epochs": 4},
 }
+#: Passes of fine-tune where labels are few: it starts at the probe's head, and each pass is a step or two.
+FEW: Final = {"fine-tune": {"epochs": 30}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ def one_fit(
     """One strategy for `digits`; distillation has the fine-tuned network as its teacher, and the unlabelled rest."""
     from zoo.adapt.compose import compose
 
-    options: dict[str, Any] = dict(OPTIONS[strategy])
+    options: dict[str, Any] = {**(FEW.get(strategy, {}) if labels is not None else {}), **OPTIONS[strategy]}
     if strategy == "distillation":
         options["teacher"] = tuned
     backbone = "source_cnn" if strategy == "from-scratch" else PUBLISHED
