@@ -1,6 +1,6 @@
 """Start-up times, ours and others', side by side in one run: medians and ratios.
 
-    python tools/bench/startup.py [--runs 7]
+python tools/bench/startup.py [--runs 7]
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def compose(
         source: Any = ModuleSource(copy.deepcopy(backbone), head=backbone_head, tap=tap, preprocessing=preprocessing)
     else:
         if RANDOM_WEIGHTS in made.needs:
-            weights = _no_weights(backbone, weights, spec)
+            _expect_no_weights(backbone, weights, spec)
+            weights = None
         found, chosen = registry.resolve(backbone, weights)
         source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
     learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
@@ -103,11 +104,10 @@ def make_strategy(
     return spec, made
 
 
-def _no_weights(backbone: str | Backbone, weights: str | Path | None, spec: Strategy | None) -> None:
+def _expect_no_weights(backbone: str | Backbone, weights: str | Path | None, spec: Strategy | None) -> None:
     named = isinstance(backbone, str) and "." in backbone
     if named or weights not in ("default", "none", None):
         raise UsageError(
             f"{spec.name if spec else 'this strategy'} starts from random weights, but weights were named",
             hint="Leave the weights out, or choose fine-tune.",
         )
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from zoo.data.dataset import Split
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import DataError, TrainingError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
 
@@ -34,19 +35,34 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` made, or `zoo.load` read.
+
+    Attributes:
+        model: backbone and head, in evaluation mode, on the learner's device.
+        task: kind and classes of the targets.
+        evaluation: of the reported split.
+        history: one dict per epoch; empty for closed forms.
+        record: what `run.json` keeps about the data and the time spent.
+    """
+
+    model: Model
+    task: Task
+    evaluation: Evaluation
+    history: list[dict[str, Any]]
+    record: dict[str, Any]
+
+
 class Learner:
-    """What `zoo.compose` gives. Attributes below are None until `fit` has run or a run was loaded.
+    """What `zoo.compose` gives. `model`, `task`, `evaluation`, `history` and `record` are there once it is fitted.
 
     Attributes:
         source: where the network comes from.
         strategy: the strategy object with its hyper-parameters.
         spec: the strategy's spec; None for an object of your own.
         placement: device and precision, and why.
-        model: backbone and head.
-        task: kind and classes of the targets.
-        evaluation: of the reported split.
-        history: one dict per epoch; empty for closed forms.
-        record: what `run.json` keeps about the data and the fit.
+        fitted: what the fit made; None before.
         notes: sentences the user should read.
     """
 
@@ -69,11 +85,7 @@ class Learner:
         self.registry = registry
         self.store = store or shared_store()
         self.batch_size = 32
-        self.model: Model | None = None
-        self.task: Task | None = None
-        self.evaluation: Evaluation | None = None
-        self.history: list[dict[str, Any]] = []
-        self.record: dict[str, Any] = {}
+        self.fitted: Fitted | None = None
         self.notes: list[str] = []
 
     # -- learning --------------------------------------------------------------------------------------------------
@@ -128,14 +140,10 @@ class Learner:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model, history, seconds = self._learn(network, rows, progress)
-        self.model, self.task, self.history = model.eval(), rows.task, history
-        self.evaluation = evaluate(
-            self._outputs(rows.report, progress), rows.report.targets, rows.task, split=rows.report_name
-        )
-        self.record = {
-            "data": rows.describe(),
-            "seconds": {**seconds, "total": time.perf_counter() - began},
-        }
+        outputs = self._outputs(model.eval(), rows.report, progress)
+        evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
+        spent = {**seconds, "total": time.perf_counter() - began}
+        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), "seconds": spent})
         return self
 
     @property
@@ -152,7 +160,7 @@ class Learner:
             start = time.perf_counter()
             found = self._features(network, rows.train, progress, "features")
             passes.append(time.perf_counter() - start)
-            return found, rows.train.targets
+            return found, _targets(rows.train)
 
         context = Context(
             task=rows.task,
@@ -167,14 +175,16 @@ class Learner:
         )
         start = time.perf_counter()
         if isinstance(self.strategy, ClosedForm):
-            model, history = self._solve(network, rows, context, progress), []
+            model = self._solve(network, rows, context)
+            history: list[dict[str, Any]] = []
         else:
             model, history = self._train(network, rows, context, progress)
         spent = time.perf_counter() - start
         return model, history, {"features": sum(passes), "fit": spent - sum(passes)}
 
-    def _solve(self, network: Network, rows: Rows, context: Context, progress: Progress | None) -> Model:
+    def _solve(self, network: Network, rows: Rows, context: Context) -> Model:
         assert isinstance(self.strategy, ClosedForm)
+        assert context.features is not None
         self.strategy.prepare(network, context)
         before = tensor_hashes(network)
         found, targets = context.features()
@@ -226,9 +236,8 @@ class Learner:
         Raises:
             DataError: labels that this learner does not know.
         """
-        task = self._fitted().task
-        split = open_data(test, task_classes=task, skip_bad=skip_bad).held_out
-        return evaluate(self._outputs(split, progress), split.targets, task, split=split.name)
+        split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
+        return evaluate(self._outputs(self.model, split, progress), _targets(split), self.task, split=split.name)
 
     def predict(self, x: Any) -> np.ndarray:
         """Predict raw samples.
@@ -240,7 +249,7 @@ class Learner:
         Returns:
             (N,) class names; (N, C) of 0/1 for several labels; (N,) or (N, C) numbers for regression.
         """
-        task = self._fitted().task
+        task = self.task
         found = self.predict_proba(x)
         if task.kind == CLASSES:
             return np.asarray(task.classes)[found.argmax(axis=1)]
@@ -250,38 +259,63 @@ class Learner:
 
     def predict_proba(self, x: Any) -> np.ndarray:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
-        task = self._fitted().task
+        model = self.model
         split = x if isinstance(x, Split) else open_data(x, labelled=False).train
-        return probabilities(self._outputs(split, None), task).numpy()
+        return probabilities(self._outputs(model, split, None), self.task).numpy()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the outputs."""
-        return self._fitted().task.classes
+        return self.task.classes
 
-    def _outputs(self, split: Split, progress: Progress | None) -> Tensor:
+    def _outputs(self, model: Model, split: Split, progress: Progress | None) -> Tensor:
         """(N, C) float32 outputs on the CPU."""
-        model = self._fitted().model
         found = self._features(model.backbone, split, progress, "predict")
         with torch.inference_mode():
             return torch.cat(
                 [model.head(to_device(part, self.placement)).float().cpu() for part in found.split(4096)]
             ).clone()
 
-    def _fitted(self) -> Any:
-        if self.model is None or self.task is None:
+    # -- what the fit made -----------------------------------------------------------------------------------------
+
+    def _fitted(self) -> Fitted:
+        if self.fitted is None:
             raise UsageError("this learner is not fitted yet", hint="Call fit(train) first, or load a run.")
-        return self
+        return self.fitted
+
+    @property
+    def model(self) -> Model:
+        """Backbone and head."""
+        return self._fitted().model
+
+    @property
+    def task(self) -> Task:
+        """Kind and classes of the targets."""
+        return self._fitted().task
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of the reported split."""
+        return self._fitted().evaluation
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict per epoch; empty for closed forms."""
+        return self._fitted().history
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` keeps about the data and the time spent."""
+        return self._fitted().record
 
     def summary(self) -> dict[str, Any]:
         """What `zoo fit --json` says of the fit."""
-        fitted = self._fitted()
         return {
             "backbone": self.source.name,
             "weights": self.source.weights.name if self.source.weights else None,
             "strategy": self.strategy_name,
             "seed": self.seed,
-            "metrics": fitted.evaluation.headline(),
+            "metrics": self.evaluation.headline(),
             "seconds": self.record["seconds"],
             "device": str(self.placement.device),
             "precision": self.placement.precision,
@@ -307,7 +341,8 @@ class Learner:
         """
         from zoo.adapt.saved import save
 
-        return save(self._fitted(), Path(run), embed=embed)
+        self._fitted()
+        return save(self, Path(run), embed=embed)
 
     def publish(
         self, name: str, *, license: str | None = None, replace: bool = False, default: bool | None = None
@@ -325,9 +360,16 @@ class Learner:
         """
         from zoo.adapt.publish import publish
 
-        return publish(self._fitted(), name, license=license, replace=replace, default=default)
+        self._fitted()
+        return publish(self, name, license=license, replace=replace, default=default)
 
     def __repr__(self) -> str:
         weights = self.source.weights.name if self.source.weights else self.source.name
-        state = self.evaluation.sentence() if self.evaluation else "not fitted"
+        state = self.fitted.evaluation.sentence() if self.fitted else "not fitted"
         return f"<Learner {weights} + {self.strategy_name}: {state}>"
+
+
+def _targets(split: Split) -> np.ndarray:
+    if split.targets is None:
+        raise DataError(f"{split.name} has no targets", hint="Give labelled data: (X, y), class folders or a manifest.")
+    return split.targets

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo import __version__
 from zoo.adapt.compose import make_strategy
 from zoo.adapt.evaluation import Evaluation
-from zoo.adapt.learner import Learner
+from zoo.adapt.learner import Fitted, Learner
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import Model
 from zoo.catalog.spec import Preprocessing, Weights
@@ -124,11 +124,13 @@ def load(
     )
     fill(head, heads, where)
     learner = Learner(source, strategy, spec, placement=placement, seed=record["seed"], registry=registry)
-    learner.model = Model(network, head).to(placement.device).eval()
-    learner.task = task
-    learner.evaluation = Evaluation.from_json(record["metrics"])
-    learner.record = {"data": record["data"], "seconds": record["seconds"]}
-    learner.history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    learner.fitted = Fitted(
+        model=Model(network, head).to(placement.device).eval(),
+        task=task,
+        evaluation=Evaluation.from_json(record["metrics"]),
+        history=[json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()],
+        record={"data": record["data"], "seconds": record["seconds"]},
+    )
     learner.notes = list(record["notes"])
     return learner
 
@@ -185,7 +187,7 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
                 "license": source.weights.license,
                 "trained_on": source.weights.trained_on,
             }
-    options = {field.name: getattr(learner.strategy, field.name) for field in dataclasses.fields(learner.strategy)}
+    options = {field.name: getattr(learner.strategy, field.name) for field in dataclasses.fields(learner.strategy)}  # type: ignore[arg-type]
     return {
         "schema": SCHEMA,
         "state": "done",
@@ -287,7 +289,8 @@ def _preprocessing(record: Mapping[str, Any]) -> Preprocessing | None:
     found = record["preprocessing"]
     if found is None:
         return None
-    return Preprocessing(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return Preprocessing(**fields)
 
 
 def _possible(accelerator: str, precision: str) -> str:

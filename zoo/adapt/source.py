@@ -68,7 +68,8 @@ class NamedSource:
 
         path: Path | None = None
         if self.weights is not None:
-            path = pull(self.weights, settings=self.registry.settings, registry=self.registry, progress=progress).path
+            told = (lambda have, total: progress("pull", have, total or 0)) if progress else None
+            path = pull(self.weights, settings=self.registry.settings, registry=self.registry, progress=told).path
         return load_network(self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed)
 
 

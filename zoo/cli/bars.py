@@ -18,9 +18,9 @@ def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
         def told(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-            if done >= total:
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done, total=total or None)
+            if 0 < total <= done:
                 progress.remove_task(tasks.pop(what))
 
         yield told

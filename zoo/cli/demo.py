@@ -26,7 +26,7 @@ LABELS: Final = (2, 10, None)
 SEEDS: Final = (0, 1, 2)
 STRATEGIES: Final = ("from-scratch", "linear-probe", "fine-tune", "distillation")
 #: Hyper-parameters that differ from the defaults: batches that suit a small network, epochs that suit a demo.
-OPTIONS: Final = {
+OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "pretrain": {"epochs": 4, "batch_size": 64},
     "from-scratch": {"batch_size": 64},
     "linear-probe": {},
@@ -34,7 +34,7 @@ OPTIONS: Final = {
     "distillation": {"batch_size": 64, "epochs": 4},
 }
 #: Passes of fine-tune where labels are few: it starts at the probe's head, and each pass is a step or two.
-FEW: Final = {"fine-tune": {"epochs": 30}}
+FEW: Final[dict[str, dict[str, Any]]] = {"fine-tune": {"epochs": 30}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +164,8 @@ def transfer_without_adapting(registry: Registry) -> Any:
     from zoo.models.accelerator import choose
 
     split = open_data("digits").splits["test"]
+    assert split.task is not None
+    assert split.targets is not None
     teacher = resolve_teacher(PUBLISHED, registry=registry, placement=choose())
     return evaluate(teacher.on(split, split.task).logits, split.targets, split.task, split="test")
 
@@ -173,6 +175,8 @@ def compose_all(registry: Registry, told: Any) -> list[Cell]:
     from zoo.data.open import open_data
 
     test = open_data("digits").splits["test"]
+    assert test.task is not None
+    assert test.targets is not None
     truth = [test.task.classes[target] for target in test.targets]
     right: dict[tuple[int, str], list[tuple[bool, ...]]] = {}
     for labels in LABELS:

@@ -49,8 +49,8 @@ class Placement:
 def present() -> list[str]:
     """Names of the accelerators of this machine, best first; "cpu" is always last."""
     names: list[str] = []
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator().type
+    if torch.accelerator.is_available() and (current := torch.accelerator.current_accelerator()) is not None:
+        kind = current.type
         count = torch.accelerator.device_count()
         names = [kind] + [f"{kind}:{i}" for i in range(count)] if count > 1 else [kind, f"{kind}:0"]
     return [*names, "cpu"]
