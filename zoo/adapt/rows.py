@@ -18,7 +18,7 @@ from zoo.data.open import open_data
 from zoo.data.preprocess import Reader
 from zoo.data.split import choose
 from zoo.data.task import CLASSES, Task
-from zoo.errors import UsageError
+from zoo.errors import NotFoundError, UsageError
 
 SPLITS: Final = (TRAIN, VAL, TEST)
 
@@ -101,7 +101,7 @@ def gather(
     data = open_data(train, skip_bad=skip_bad)
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
-        val = open_data(val, task_classes=data.task, skip_bad=skip_bad)
+        val = _reported(val, data, skip_bad)
         notes += val.notes
     chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
     everything = chosen.train
@@ -112,6 +112,14 @@ def gather(
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
         everything = join(chosen.train, unlabelled, _no_labels(data.task, len(unlabelled)))
     return Rows(data, data.task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
+
+
+def _reported(val: Any, data: Data, skip_bad: bool) -> Data:
+    try:
+        return open_data(val, task_classes=data.task, skip_bad=skip_bad)
+    except NotFoundError as error:
+        error.add_note(f"It was asked for as the reported split; {data.name} has: {', '.join(data.splits)}.")
+        raise
 
 
 def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:

@@ -166,7 +166,7 @@ def resolve_teacher(
     if isinstance(teacher, nn.Module):
         # A copy: it will be moved, and the caller's stays as it is.
         return _of_module(copy.deepcopy(teacher).to(placement.device), placement, store)
-    raise UsageError(f"a {type(teacher).__name__} is no teacher", hint="Give a run, a learner, a backbone or a module.")
+    raise UsageError(f"{teacher!r} is no teacher", hint="Give a run, a learner, a backbone or a module.")
 
 
 def _of_name(name: str | Path, registry: Registry, placement: Placement, store: FeatureStore) -> Teacher:
@@ -177,7 +177,11 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
         return _of_learner(load(run, accelerator=str(placement.device), registry=registry), str(name), store)
     if isinstance(name, Path) or is_path(name):
         raise NotFoundError(f"no run at {name}", hint="Give a run's folder, or the name of a backbone.")
-    spec, weights = registry.resolve(name)
+    try:
+        spec, weights = registry.resolve(name)
+    except NotFoundError as error:
+        error.add_note(f"It was named as the teacher; there is no run in a folder {name} either.")
+        raise
     if weights is None:
         raise UsageError(f"{name} has no weights, so it knows nothing", hint="Name weights: ARCH.TAG.")
     network = NamedSource(spec, weights, registry).network().to(placement.device)

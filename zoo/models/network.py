@@ -15,6 +15,14 @@ from zoo.errors import DataError, UsageError
 #: The stage that holds the classifier.
 HEAD: Final = "head"
 
+#: What torch says where an input is of the wrong shape for a layer.
+_SHAPE_ERRORS: Final = (
+    "(unbatched)",
+    "shapes cannot be multiplied",
+    "Output size is too small",
+    "can't be greater than actual input size",
+)
+
 
 class Network(nn.Module):
     """A built backbone, classifier included.
@@ -339,4 +347,16 @@ def _call(module: nn.Module, x: Any) -> Any:
                 why=text.splitlines()[0],
                 hint="Load the network with in_chans=N, or give images that the preprocessing can convert.",
             ) from error
+        if any(words in text for words in _SHAPE_ERRORS):
+            shapes = ", ".join(str(tuple(part.shape)) for part in _parts(x))
+            raise DataError(
+                f"an input of shape {shapes} does not fit the network",
+                why=text.splitlines()[0],
+                hint="Give rows of the shape that the network takes; raw uint8 images are resized to it.",
+            ) from error
         raise
+
+
+def _parts(x: Any) -> list[Tensor]:
+    parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, (tuple, list)) else (x,)
+    return [part for part in parts if isinstance(part, Tensor)]
