@@ -10,6 +10,8 @@ from torch import nn
 
 from zoo.errors import UsageError
 
+LINEAR: Final = "linear"
+
 _MLP: Final = re.compile(r"mlp\((\d+)\)")
 
 
@@ -35,7 +37,7 @@ def build_head(kind: str, num_features: int, outputs: int) -> nn.Module:
 
 def check_head(kind: str) -> None:
     """Raise `UsageError` for the name of no head."""
-    if kind != "linear" and not hidden_units(kind):
+    if kind != LINEAR and not hidden_units(kind):
         raise UsageError(f"no head called {kind!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from zoo.adapt.heads import LINEAR
 from zoo.adapt.source import NamedSource
 from zoo.catalog.spec import Weights, check_weights
 from zoo.errors import UsageError
@@ -28,9 +29,9 @@ def publish(
         UsageError: the name does not fit the architecture or is taken, the backbone is not one of the registry's, or
             the head cannot be its classifier.
     """
+    check_publishable(learner)
     source, registry = learner.source, learner.registry
-    if not isinstance(source, NamedSource):
-        raise UsageError("a module of your own has no name to publish under", hint="Register it as a backbone first.")
+    assert isinstance(source, NamedSource)
     tensors = published_tensors(learner)
     weights = Weights(
         name=name,
@@ -52,15 +53,27 @@ def publish(
         return register_file(path, weights, registry, replace=replace)
 
 
+def check_publishable(learner: Learner) -> None:
+    """Raise `UsageError` for a learner, fitted or not, whose composition cannot be published."""
+    if not isinstance(learner.source, NamedSource):
+        raise UsageError("a module of your own has no name to publish under", hint="Register it as a backbone first.")
+    if learner.source.tap is not None or getattr(learner.strategy, "head", LINEAR) != LINEAR:
+        raise _not_linear()
+
+
 def published_tensors(learner: Learner) -> dict[str, Tensor]:
     """The backbone's own tensor names, with the learned head in the classifier's place."""
     network, head = learner.model.backbone, learner.model.head
     if not isinstance(head, nn.Linear) or network.tap is not None or len(network.head_names) != 1:
-        raise UsageError(
-            "only a linear head at the default tap can be published",
-            why="The published network's classifier is the learned head.",
-            hint="Fit with head=linear and without a tap, or save the run instead.",
-        )
+        raise _not_linear()
     place = network.head_names[0]
     tensors = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(f"{place}.")}
     return {**tensors, f"{place}.weight": head.weight, f"{place}.bias": head.bias}
+
+
+def _not_linear() -> UsageError:
+    return UsageError(
+        "only a linear head at the default tap can be published",
+        why="The published network's classifier is the learned head.",
+        hint="Fit with head=linear and without a tap, or save the run instead.",
+    )

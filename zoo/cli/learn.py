@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.catalog.spec import Weights, check_weights
 from zoo.cli.options import fitting, free_run, open_registry, parse_settings
 from zoo.cli.output import Output, modes
 from zoo.errors import UsageError
@@ -48,13 +49,16 @@ def pretrain_verb(
     settings_: Settings, data: str, name: str, license: str | None, replace: bool, out: Output, **given: Any
 ) -> None:
     """Train a backbone from scratch on DATA and publish it as weights in your registry."""
+    from zoo.weights.register import refuse_taken
+
     registry = open_registry(settings_, out)
     spec = registry.backbone(given["backbone"])
     if name.partition(".")[0] != spec.name or not name.partition(".")[2]:
         raise UsageError(f"--publish {name} does not name weights of {spec.name}", hint=f"Write {spec.name}.TAG.")
-    if not replace and any(known.name == name for known in registry.weights(name)):
-        raise UsageError(f"weights {name!r} exist already", hint="Choose another tag, or say --replace.")
-    learner, run = fit(registry, data, "from-scratch", out, weights=None, **given)
+    check_weights(Weights(name=name, backbone=spec.name, source="file:", license=license))
+    if not replace:
+        refuse_taken(name, registry)
+    learner, run = fit(registry, data, "from-scratch", out, weights=None, publish=True, **given)
     published = learner.publish(name, license=license, replace=replace)
     finish(learner, run, out, published=published.name)
 
@@ -80,8 +84,12 @@ def fit(
     ignore_target_labels: bool,
     batch_size: int | None,
     skip_bad: bool,
+    publish: bool = False,
 ) -> tuple[Learner, Path]:
-    """Resolve every name, fit, and save; nothing is written before the fit has ended well."""
+    """Resolve every name, fit, and save; nothing is written before the fit has ended well.
+
+    With `publish`, what could not be published afterwards is refused now.
+    """
     spec = registry.strategy(strategy)
     options = parse_settings(settings)
     if batch_size is not None and "batch_size" in spec.options:
@@ -104,6 +112,10 @@ def fit(
         registry=registry,
         **options,
     )
+    if publish:
+        from zoo.adapt.publish import check_publishable
+
+        check_publishable(learner)
     out.note(f"{learner.placement.reason}")
     with out.progress() as told:
         learner.fit(

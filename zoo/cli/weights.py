@@ -44,7 +44,7 @@ def register_verb(
         raise NotFoundError(f"no file {file}", hint="Give the path of a .safetensors file.")
     from zoo.catalog.spec import Weights, check_weights
     from zoo.models.load import load_network
-    from zoo.weights.register import register_file
+    from zoo.weights.register import refuse_taken, register_file
 
     weights = Weights(
         name=name,
@@ -57,6 +57,8 @@ def register_verb(
         preprocessing=model.preprocessing if model else spec.preprocessing,
     )
     check_weights(weights)
+    if not replace:
+        refuse_taken(name, registry)
     network = load_network(spec, weights, file)
     import dataclasses
 

@@ -30,10 +30,8 @@ def register_file(path: Path, weights: Weights, registry: Registry, *, replace: 
         IntegrityError: the file is no sound safetensors file.
     """
     check_weights(weights)
-    if not replace and any(known.name == weights.name for known in registry.weights(weights.name)):
-        raise UsageError(
-            f"weights {weights.name!r} exist already", hint="Choose another tag, or say --replace (replace=True)."
-        )
+    if not replace:
+        refuse_taken(weights.name, registry)
     read_header(path)
     settings = registry.settings
     store = Store(settings)
@@ -47,3 +45,9 @@ def register_file(path: Path, weights: Weights, registry: Registry, *, replace: 
     )
     add_weights(settings.user_registry, entry, replace=replace)
     return next(known for known in registry.weights(weights.name) if known.name == weights.name)
+
+
+def refuse_taken(name: str, registry: Registry) -> None:
+    """Raise `UsageError` if there are weights of this name."""
+    if any(known.name == name for known in registry.weights(name)):
+        raise UsageError(f"weights {name!r} exist already", hint="Choose another tag, or say --replace (replace=True).")
