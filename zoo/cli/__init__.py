@@ -7,6 +7,8 @@ def main() -> None:
     """Run `zoo` and exit with its code."""
     import sys
 
-    from zoo.cli.app import run
-
+    try:
+        from zoo.cli.app import run
+    except KeyboardInterrupt:  # later ones end in `run`
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

@@ -56,8 +56,8 @@ class Output:
         if self.json:
             click.echo(_json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False))
         click.echo(f"error[{code}]: {message}", err=True)
-        for line in (why, *notes, hint):
-            if line:
+        for text in (why, *notes, hint):
+            for line in (text or "").splitlines():
                 click.echo(f"  {line}", err=True)
 
     @contextmanager

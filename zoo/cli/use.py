@@ -23,10 +23,13 @@ def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_ba
     """Evaluate RUN on DATA: its test split, else val, else all of it."""
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load
+    from zoo.data.open import open_data
 
     learner = load(run, accelerator=device, registry=registry)
+    opened = open_data(data, task_classes=learner.task, skip_bad=skip_bad)
+    out.notes(opened.notes)
     with out.progress() as told:
-        evaluation = learner.evaluate(data, skip_bad=skip_bad, progress=told)
+        evaluation = learner.evaluate(opened, progress=told)
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 
@@ -34,9 +37,12 @@ def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_ba
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
+@click.option("--skip-bad", is_flag=True, help="Go on without the pictures that cannot be read.")
 @modes
 @click.pass_obj
-def predict_verb(settings: Settings, run: Path, paths: tuple[str, ...], device: str, out: Output) -> None:
+def predict_verb(
+    settings: Settings, run: Path, paths: tuple[str, ...], device: str, skip_bad: bool, out: Output
+) -> None:
     """Predict pictures, or folders of pictures, with RUN."""
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load
@@ -44,7 +50,9 @@ def predict_verb(settings: Settings, run: Path, paths: tuple[str, ...], device: 
     from zoo.data.task import CLASSES
 
     learner = load(run, accelerator=device, registry=registry)
-    split = open_data(list(paths), labelled=False).train
+    data = open_data(list(paths), labelled=False, skip_bad=skip_bad)
+    out.notes(data.notes)
+    split = data.train
     found = learner.predict_proba(split)
     rows: list[dict[str, Any]] = []
     for i, values in enumerate(found):
