@@ -234,8 +234,9 @@ def _from_path(backbone: Backbone, written: str) -> Weights:
     path = Path(written).expanduser().absolute()
     if not path.is_file():
         raise NotFoundError(
-            f"no weights file {path}",
-            hint="What is not a path neither ends in .safetensors nor starts with '.', / or ~.",
+            f"{path} is a folder, not a weights file" if path.is_dir() else f"no weights file {path}",
+            why="It is read as a path, for it ends in .safetensors or starts with '.', / or ~.",
+            hint=f"Give the path of a .safetensors file, or the name of weights (zoo list '{backbone.name}.*').",
         )
     tag = _NOT_IN_TAGS.sub("_", path.name.removesuffix(".safetensors")).lstrip("_.-")[:128] or "file"
     return Weights(

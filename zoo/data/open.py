@@ -65,14 +65,20 @@ def _existing(source: str | os.PathLike[str]) -> Path:
         return path.absolute()
     from zoo.catalog.near import nearest
 
-    near = nearest(str(source), list(builtin.NAMES))
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near += [str(path.parent / name) for name in nearest(path.name, siblings)]
+    near = nearest(str(source), list(builtin.NAMES)) + _near(path)
     raise NotFoundError(
         f"no data at {str(source)!r}: neither a path nor a built-in set",
         why=f"Built in: {', '.join(builtin.NAMES)}.",
         hint=f"Did you mean {', '.join(near[:3])}?" if near else "Give a folder of class folders or a CSV manifest.",
     )
+
+
+def _near(path: Path) -> list[str]:
+    """What lies in the same folder under a like name."""
+    from zoo.catalog.near import nearest
+
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return [str(path.parent / name) for name in nearest(path.name, siblings)]
 
 
 def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
@@ -166,5 +172,7 @@ def _expand(items: list[Any]) -> list[Path]:
         elif path.exists():
             paths.append(path)
         else:
-            raise NotFoundError(f"no image at {path}", hint="Check the path.")
+            near = _near(Path(item).expanduser())
+            hint = f"Did you mean {', '.join(near)}?" if near else "Give the path of a picture, or of a folder of them."
+            raise NotFoundError(f"no image at {path}", hint=hint)
     return paths

@@ -194,7 +194,7 @@ def _classes(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[Task, 
     if len(outside):
         raise DataError(
             f"label {int(outside[0])} is out of range: there are {len(classes)} classes, 0 to {len(classes) - 1}",
-            hint="Give class names, or integers that count from 0.",
+            hint=f"Give class names ({_few(classes)}), or integers that count from 0.",
         )
     return Task(CLASSES, classes), codes
 
@@ -226,8 +226,12 @@ def _refuse_unknown(unknown: list[str], classes: tuple[str, ...]) -> None:
         raise DataError(
             f"{'label' if one else 'labels'} {', '.join(unknown[:5])} {'is' if one else 'are'} out of range: "
             f"not among the {len(classes)} known classes",
-            hint=f"Known: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}.",
+            hint=f"Known: {_few(classes)}.",
         )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
 
 
 def _columns(array: np.ndarray, classes: tuple[str, ...] | None) -> tuple[str, ...]:
