@@ -104,14 +104,15 @@ def gather(
         val = _reported(val, data, skip_bad)
         notes += val.notes
     chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
-    everything = chosen.train
+    everything, task = chosen.train, chosen.train.task
+    assert task is not None
     if target is not None:
         rest = isinstance(target, str) and target == "rest"
         unlabelled = chosen.rest if rest else _unlabelled(target, ignore_target_labels, skip_bad)
         if not len(unlabelled):
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
-        everything = join(chosen.train, unlabelled, _no_labels(data.task, len(unlabelled)))
-    return Rows(data, data.task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
+        everything = join(chosen.train, unlabelled, _no_labels(task, len(unlabelled)))
+    return Rows(data, task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
 
 
 def _reported(val: Any, data: Data, skip_bad: bool) -> Data:

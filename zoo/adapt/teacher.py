@@ -191,7 +191,7 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
 
 
 def _of_learner(learner: Learner, name: str, store: FeatureStore) -> Teacher:
-    if learner.model is None or learner.task is None:
+    if learner.fitted is None:
         raise UsageError("the teacher is not fitted yet", hint="Call its fit(train) first.")
     return Teacher(name, learner.model.backbone, learner.model.head, learner.task, learner.placement, store)
 

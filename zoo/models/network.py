@@ -58,6 +58,7 @@ class Network(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        self._module: nn.Module
         object.__setattr__(self, "_module", module)
         # One table of children for both, so that names are the module's own and `to()` or `eval()` reach it.
         self._modules = module._modules
