@@ -272,9 +272,9 @@ class TestSchedule:
         assert [epoch["lr"] for epoch in history] == [rates[2], rates[5], rates[8], rates[11]]
 
     def test_epochs(self) -> None:
-        assert resolve_epochs(3, 10, 1) == 3
-        assert resolve_epochs(None, 10, 4) == 25
-        assert resolve_epochs(None, 10, 1000) == 10
+        assert resolve_epochs(3, 10, 100, 1) == 3
+        assert resolve_epochs(None, 10, 100, 4) == 25
+        assert resolve_epochs(None, 10, 100, 1000) == 10
         assert len(fit(model(), Plain(), rows=200, size=8)) == 4
 
 

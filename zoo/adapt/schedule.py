@@ -7,13 +7,11 @@ from typing import Final
 
 #: Share of the steps that warm up.
 WARM_UP: Final = 0.05
-#: Steps that `epochs=None` makes sure of.
-MIN_STEPS: Final = 100
 
 
-def resolve_epochs(epochs: int | None, min_epochs: int, steps_per_epoch: int) -> int:
-    """The epochs asked for; None = enough for `min_epochs` and for `MIN_STEPS` steps."""
-    return epochs if epochs is not None else max(min_epochs, math.ceil(MIN_STEPS / steps_per_epoch))
+def resolve_epochs(epochs: int | None, min_epochs: int, min_steps: int, steps_per_epoch: int) -> int:
+    """The epochs asked for; None = enough for `min_epochs` and for `min_steps` steps."""
+    return epochs if epochs is not None else max(min_epochs, math.ceil(min_steps / steps_per_epoch))
 
 
 def rate_factor(step: int, total: int, schedule: str) -> float:

@@ -198,7 +198,7 @@ class Gradient(ABC):
     """A strategy that trains by gradient descent.
 
     Args:
-        epochs: passes over the data; None = enough for `min_epochs` and 100 steps.
+        epochs: passes over the data; None = enough for `min_epochs` and `min_steps`.
         batch_size: rows a step.
         lr: peak learning rate, before a stage's factor.
         weight_decay: decoupled for "adamw".
@@ -225,6 +225,8 @@ class Gradient(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     #: Fewest epochs when `epochs` is None.
     min_epochs: ClassVar[int] = 10
+    #: Fewest steps when `epochs` is None.
+    min_steps: ClassVar[int] = 100
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -103,7 +103,7 @@ class _Plan:
         if steps_per_epoch < 1:
             raise TrainingError("there are no rows to train on")
         stages = model.stages()
-        self.epochs: Final = resolve_epochs(strategy.epochs, strategy.min_epochs, steps_per_epoch)
+        self.epochs: Final = resolve_epochs(strategy.epochs, strategy.min_epochs, strategy.min_steps, steps_per_epoch)
         self.steps: Final = self.epochs * steps_per_epoch
         self.factors: Final = [dict(strategy.trainable(epoch, tuple(stages))) for epoch in range(self.epochs)]
         check_factors(self.factors, tuple(stages))

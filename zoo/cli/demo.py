@@ -33,8 +33,6 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "fine-tune": {"batch_size": 64},
     "distillation": {"batch_size": 64, "epochs": 4},
 }
-#: Passes of fine-tune where labels are few: it starts at the probe's head, and each pass is a step or two.
-FEW: Final[dict[str, dict[str, Any]]] = {"fine-tune": {"epochs": 30}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +195,7 @@ def one_fit(
     """One strategy for `digits`; distillation has the fine-tuned network as its teacher, and the unlabelled rest."""
     from zoo.adapt.compose import compose
 
-    options: dict[str, Any] = {**(FEW.get(strategy, {}) if labels is not None else {}), **OPTIONS[strategy]}
+    options: dict[str, Any] = dict(OPTIONS[strategy])
     if strategy == "distillation":
         options["teacher"] = tuned
     backbone = "source_cnn" if strategy == "from-scratch" else PUBLISHED

@@ -16,7 +16,7 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
         make="zoo_plugins.strategies.fine_tune.strategy:FineTune",
         options={
             "freeze": "none",
-            "layer_decay": 1.0,
+            "layer_decay": 0.8,
             "init": "auto",
             "batchnorm": "auto",
             "epochs": None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from torch import Tensor, nn
@@ -79,11 +79,17 @@ class Tuning(Gradient):
 class FineTune(Tuning):
     """Train the weights further on labelled rows.
 
+    Starting from the probe's head, few passes do: `epochs=None` is at least 5 and at least 40 steps.
+
     Args:
         label_smoothing: of the cross-entropy, in [0, 1).
     """
 
+    layer_decay: float = 0.8
     label_smoothing: float = 0.0
+
+    min_epochs: ClassVar[int] = 5
+    min_steps: ClassVar[int] = 40
 
     def __post_init__(self) -> None:
         super().__post_init__()
