@@ -35,12 +35,12 @@ def test_the_best_one_is_taken_and_the_reason_said(monkeypatch: pytest.MonkeyPat
     pretend(monkeypatch, "cuda", 2)
     placed = choose()
     assert placed.device == torch.device("cuda")
-    assert "cuda is the best accelerator present" in placed.reason
+    assert "runs on cuda (the best accelerator present)" in placed.reason
     assert choose("cuda:1").device == torch.device("cuda:1")
-    assert "cpu was asked for" in choose("cpu").reason
+    assert "cpu (as asked for)" in choose("cpu").reason
     pretend(monkeypatch, None)
     assert choose().device == torch.device("cpu")
-    assert "no other accelerator" in choose().reason
+    assert "no accelerator is present" in choose().reason
 
 
 def test_an_absent_one_is_an_error_that_lists_those_present(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,12 @@ from zoo.adapt.learner import Learner
 from zoo.adapt.options import check_names, check_types
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient
+from zoo.catalog.names import is_path
 from zoo.catalog.spec import Backbone, Preprocessing, Strategy
 from zoo.catalog.targets import load
 from zoo.errors import UsageError
 from zoo.models.accelerator import choose
+from zoo.weights.known import identify
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -69,6 +71,7 @@ def compose(
     registry = registry or default()
     placement = choose(accelerator, precision)
     spec, made = make_strategy(strategy, options, registry)
+    said: str | None = None
     if isinstance(backbone, nn.Module):
         if weights != "default":
             raise UsageError("a module of your own keeps the weights it has", hint="Leave `weights` out.")
@@ -78,8 +81,11 @@ def compose(
             _expect_no_weights(backbone, weights, spec)
             weights = None
         found, chosen = registry.resolve(backbone, weights)
+        if chosen is not None and isinstance(weights, (str, Path)) and is_path(str(weights)):
+            chosen, said = identify(Path(chosen.source.removeprefix("file:")), chosen, found, registry)
         source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
     learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
+    learner.advice = [said] if said else []
     registry.tell("zoo_composed", learner=learner)
     return learner
 

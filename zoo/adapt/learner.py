@@ -86,6 +86,8 @@ class Learner:
         self.store = store or shared_store()
         self.batch_size = 32
         self.fitted: Fitted | None = None
+        #: What composing noticed; every fit begins its notes with it.
+        self.advice: list[str] = []
         self.notes: list[str] = []
 
     # -- learning --------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class Learner:
             seed=self.seed,
         )
         network = self.source.network(progress).to(self.placement.device)
-        self.notes = [*rows.notes]
+        self.notes = [*self.advice, *rows.notes]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model, history, seconds = self._learn(network, rows, progress)
@@ -243,7 +245,8 @@ class Learner:
         """Predict raw samples.
 
         Args:
-            x: arrays, tensors, PIL images, paths, or a folder of pictures. uint8 arrays (N, H, W[, C]) are raw
+            x: arrays, tensors, PIL images, paths, or a folder of pictures; of data that names splits, what `evaluate`
+                uses. uint8 arrays (N, H, W[, C]) are raw
                 samples and are preprocessed; floating ones pass unchanged.
 
         Returns:
@@ -260,7 +263,7 @@ class Learner:
     def predict_proba(self, x: Any) -> np.ndarray:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         model = self.model
-        split = x if isinstance(x, Split) else open_data(x, labelled=False).train
+        split = x if isinstance(x, Split) else open_data(x, labelled=False).held_out
         return probabilities(self._outputs(model, split, None), self.task).numpy()
 
     @property

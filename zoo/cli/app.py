@@ -25,13 +25,17 @@ VERBS: Final = {
     "show": "catalog",
     "strategies": "catalog",
     "plugins": "catalog",
+    "pull": "weights",
     "register": "weights",
+    "convert": "weights",
     "fit": "learn",
     "pretrain": "learn",
     "evaluate": "use",
     "predict": "use",
     "demo": "demo",
 }
+#: Options that stand before the verb.
+GLOBAL: Final = ("--registry", "--offline", "-p", "--plugins-dir")
 
 
 class Verbs(click.Group):
@@ -138,6 +142,9 @@ def run(args: Sequence[str]) -> int:
 
 def _from_click(error: click.UsageError) -> UsageError:
     verb = error.ctx.command_path if error.ctx else "zoo"
+    option = getattr(error, "option_name", None)
+    if option in GLOBAL and error.ctx and error.ctx.parent:
+        return UsageError(f"{option} goes before the verb", hint=f"Write zoo {option} ... {error.ctx.info_name} ...")
     possible = getattr(error, "possibilities", None)
     near = f"Did you mean {' or '.join(sorted(possible))}? " if possible else ""
     text = error.format_message().split(" Did you mean")[0].split(" (Possible options")[0]

@@ -155,7 +155,7 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, list) else str(value)
 
 
 @click.command("strategies")
@@ -194,7 +194,9 @@ def plugins_verb(settings: Settings, out: Output) -> None:
         for title in keys:
             table.add_column(title)
         for row in rows:
-            table.add_row(*(str(row[key] if row[key] is not None else "") for key in keys))
+            gives = ", ".join(f"{number} {what}" for what, number in row["gives"].items())
+            cells = {**row, "gives": gives}
+            table.add_row(*(str(cells[key] if cells[key] is not None else "") for key in keys))
         console.print(table)
 
     out.data(rows, draw)

@@ -116,7 +116,8 @@ def fit(
         from zoo.adapt.publish import check_publishable
 
         check_publishable(learner)
-    out.note(f"{learner.placement.reason}")
+    weights_name = learner.source.weights.name if learner.source.weights else f"{found.name}, random weights,"
+    out.note(f"{weights_name} + {spec.name} {learner.placement.reason}")
     with out.progress() as told:
         learner.fit(
             data,

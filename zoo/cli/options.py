@@ -23,6 +23,9 @@ def open_registry(settings: Settings, out: Output) -> Registry:
 
     registry = Registry(settings=settings)
     out.notes(registry.notes)
+    failed = [report.name for report in registry.reports() if report.state == "failed"]
+    if failed:
+        out.note(f"note: failed plugins: {', '.join(failed)} (zoo plugins says why)")
     return registry
 
 

@@ -52,7 +52,7 @@ def predict_verb(
     learner = load(run, accelerator=device, registry=registry)
     data = open_data(list(paths), labelled=False, skip_bad=skip_bad)
     out.notes(data.notes)
-    split = data.train
+    split = data.held_out
     found = learner.predict_proba(split)
     rows: list[dict[str, Any]] = []
     for i, values in enumerate(found):

@@ -69,26 +69,26 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Placement:
     names = present()
     if accelerator == "auto":
         name = names[0]
-        why = f"{name} is the best accelerator present" if name != "cpu" else "no other accelerator is present than cpu"
+        why = "the best accelerator present" if name != "cpu" else "no accelerator is present"
     elif accelerator in names:
-        name, why = accelerator, f"{accelerator} was asked for"
+        name, why = accelerator, "as asked for"
     else:
         raise UsageError(f"no accelerator {accelerator!r} here", hint=f"Present: {', '.join(names)}.")
     device = torch.device(name)
     chosen, because = _precision(device, precision)
-    return Placement(device, chosen, f"{why}; {because}")
+    return Placement(device, chosen, f"runs on {name} ({why}) in {chosen} ({because})")
 
 
 def _precision(device: torch.device, precision: str) -> tuple[str, str]:
     if precision == "auto":
         if _fast_bf16(device):
-            return "bf16", "bf16, because its matrix units have it"
-        return "fp32", "fp32, because bf16 would not be faster here"
+            return "bf16", "its matrix units have it"
+        return "fp32", "bf16 would not be faster here"
     if precision not in PRECISIONS:
         raise UsageError(f"no precision {precision!r}", hint=f"One of: auto, {', '.join(PRECISIONS)}.")
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is not for the cpu", hint="Use bf16, fp32 or auto.")
-    return precision, f"{precision} was asked for"
+    return precision, "as asked for"
 
 
 def _fast_bf16(device: torch.device) -> bool:

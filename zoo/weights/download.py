@@ -114,7 +114,7 @@ class _Download:
         raise NotFoundError(
             f"the weights {name} are not on this disk, and the zoo is offline",
             why=f"they come from {self.source}",
-            hint=f"Run `zoo pull {name}` when connected (unset ZOO_OFFLINE and HF_HUB_OFFLINE).",
+            hint=f"Run `zoo pull {name}` when connected (without --offline, ZOO_OFFLINE and HF_HUB_OFFLINE).",
         )
 
     def ask_hub(self, file: HubFile) -> None:
