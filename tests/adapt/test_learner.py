@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -103,11 +104,30 @@ class TestFit:
 
     def test_val_test_fits_all_of_train(self, photos: Path, tmp_path: Path) -> None:
         split = tmp_path / "split"
-        for name in ("train", "test"):
-            (split / name).parent.mkdir(exist_ok=True)
-            (split / name).symlink_to(photos)
+        for path in photos.glob("*/*.png"):
+            part = split / ("test" if int(path.stem) < 3 else "train") / path.parent.name
+            part.mkdir(parents=True, exist_ok=True)
+            path.rename(part / path.name)
         learner = compose("linear-probe").fit(split, val="test")
-        assert learner.record["data"]["rows"] == {"train": 24, "unlabelled": 0, "test": 24}
+        assert learner.record["data"]["rows"] == {"train": 18, "unlabelled": 0, "test": 6}
+
+    def test_reported_rows_that_are_learned_from(self, pictures, photos: Path) -> None:
+        x, y = pictures
+        with pytest.raises(DataError, match="also learned from"):
+            compose("linear-probe").fit((x, y), val=(x[:9], y[:9]))
+        other = np.concatenate([x[:3], 255 - x[:3]])
+        learner = compose("linear-probe").fit((x, y), val=(other, y[[0, 1, 2, 0, 1, 2]]))
+        assert any("3 of 6 reported rows are also learned from" in note for note in learner.notes)
+
+    def test_a_target_never_holds_what_is_reported(self, photos: Path, pictures) -> None:
+        teacher = compose("linear-probe").fit(photos)
+        student = zoo.compose("tiny", "distillation", weights=None, precision="fp32", epochs=1, teacher=teacher)
+        with pytest.raises(UsageError, match="has labels"):
+            student.fit(photos, target=photos)
+        with pytest.raises(UsageError, match="no rows without labels"):
+            student.fit(photos, target=photos, ignore_target_labels=True)
+        student.fit(photos, target=pictures[0], ignore_target_labels=True)
+        assert student.record["data"]["rows"]["unlabelled"] == 60
 
     def test_another_data_set_to_report_on(self, pictures) -> None:
         x, y = pictures
@@ -194,7 +214,50 @@ class TestFit:
         assert told == ["composed", ("epoch", 0, True), ("epoch", 1, True)]
 
 
+class Curved(nn.Module):
+    """The same tensors, another forward pass."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.body, self.act, self.fc = nn.Linear(6, 8), act, nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.act(self.body(x)))
+
+
 class TestOwnModule:
+    def test_features_of_another_forward_pass_are_not_shared(self) -> None:
+        torch.manual_seed(0)
+        one, other = Curved(nn.ReLU()), Curved(nn.Tanh())
+        other.load_state_dict(one.state_dict())
+        x, y = torch.randn(40, 6), np.arange(40) % 2
+        store = FeatureStore()
+        zoo.compose(one, "linear-probe", store=store).fit((x, y))
+        shared = zoo.compose(other, "linear-probe", store=store).fit((x, y)).predict_proba(x)
+        alone = zoo.compose(other, "linear-probe", store=FeatureStore()).fit((x, y)).predict_proba(x)
+        np.testing.assert_array_equal(shared, alone)
+
+    def test_a_closed_form_that_changes_the_network(self, pictures) -> None:
+        from zoo.adapt.strategy import ClosedForm
+        from zoo.errors import TrainingError
+
+        @dataclasses.dataclass(frozen=True)
+        class Halves(ClosedForm):
+            says: bool
+
+            def prepare(self, network, context):
+                with torch.no_grad():
+                    network.get_parameter("body.weight").mul_(0.5)
+                return {"body.weight"} if self.says else set()
+
+            def solve(self, features, targets, context):
+                return nn.Linear(features.shape[1], context.task.outputs)
+
+        data = (torch.randn(20, 6), np.arange(20) % 2)
+        zoo.compose(Curved(nn.ReLU()), Halves(says=True)).fit(data)
+        with pytest.raises(TrainingError, match=r"body\.weight"):
+            zoo.compose(Curved(nn.ReLU()), Halves(says=False)).fit(data)
+
     def test_it_is_copied_and_never_changed(self, pictures) -> None:
         x, y = pictures
         module = Tiny(num_classes=4)

@@ -54,6 +54,10 @@ def test_status_says_what_to_try(cli) -> None:
         (["fit", "digit", "-b", "source_cnn", "-s", "from-scratch"], 3, "digits"),
         (["fit", "digits", "-b", "source_cnn", "-s", "from-scratch", "--set", "epoch=1"], 2, "epochs"),
         (["show", "vgg61"], 3, "vgg16"),
+        (["fit", "digits", "-b", "source_cnn", "-s", "from-scratch", "--set", "seed=3"], 2, "--seed"),
+        (["fit", "digits", "-b", "source_cnn", "-s", "from-scratch", "--set", "tap=x"], 2, "--tap"),
+        (["fit", "digits", "-b", "source_cnn", "-s", "from-scratch", "--seed", "-1"], 2, "--seed"),
+        (["list", "--offline"], 2, "before the verb"),
     ],
 )
 def test_a_near_miss_is_named(cli, args: list[str], code: int, near: str) -> None:

@@ -68,6 +68,8 @@ def compose(
     """
     from zoo.catalog.registry import default
 
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed} is out of range", hint="Give a whole number from 0 to 4294967295.")
     registry = registry or default()
     placement = choose(accelerator, precision)
     spec, made = make_strategy(strategy, options, registry)

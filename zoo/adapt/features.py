@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -105,7 +106,9 @@ def space_key(network: Network, placement: Placement) -> str:
     """What features of this network, read this way, are filed under (sha256, hex)."""
     facts = {
         "version": VERSION,
-        "backbone": network.spec.full_name if network.spec else type(network.module).__qualname__,
+        # The same tensors can stand behind another forward pass: a module without a name is known by itself alone.
+        "backbone": network.spec.full_name if network.spec else f"module {_token(network)}",
+        "head": network.head_names,
         "options": repr(sorted(network.options.items())),
         "in_chans": network.in_chans,
         "state": state_hash(network),
@@ -115,6 +118,15 @@ def space_key(network: Network, placement: Placement) -> str:
         "device": placement.device.type,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _token(network: Network) -> str:
+    """A word that no other module of this process has."""
+    token = getattr(network, "_token", None)
+    if token is None:
+        token = uuid.uuid4().hex
+        object.__setattr__(network, "_token", token)
+    return token
 
 
 def state_hash(network: Network) -> str:

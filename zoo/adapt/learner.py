@@ -138,13 +138,14 @@ class Learner:
             seed=self.seed,
         )
         network = self.source.network(progress).to(self.placement.device)
-        self.notes = [*self.advice, *rows.notes]
+        notes = [*self.advice, *rows.notes]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model, history, seconds = self._learn(network, rows, progress)
+            model, history, seconds = self._learn(network, rows, notes, progress)
         outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
         spent = {**seconds, "total": time.perf_counter() - began}
+        self.notes = notes
         self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), "seconds": spent})
         return self
 
@@ -154,7 +155,7 @@ class Learner:
         return frozenset(self.strategy.needs) | frozenset(self.spec.needs if self.spec else ())
 
     def _learn(
-        self, network: Network, rows: Rows, progress: Progress | None
+        self, network: Network, rows: Rows, notes: list[str], progress: Progress | None
     ) -> tuple[Model, list[dict[str, Any]], dict[str, float]]:
         passes: list[float] = []
 
@@ -170,10 +171,10 @@ class Learner:
             seed=self.seed,
             rows=len(rows.all),
             features=features,
-            teacher=self._teacher(network, rows, progress),
+            teacher=self._teacher(network, rows, notes, progress),
             source_head=network.source_head,
             pretrained=self.source.pretrained,
-            notes=self.notes,
+            notes=notes,
         )
         start = time.perf_counter()
         if isinstance(self.strategy, ClosedForm):
@@ -187,11 +188,12 @@ class Learner:
     def _solve(self, network: Network, rows: Rows, context: Context) -> Model:
         assert isinstance(self.strategy, ClosedForm)
         assert context.features is not None
-        self.strategy.prepare(network, context)
         before = tensor_hashes(network)
+        allowed = self.strategy.prepare(network, context)
         found, targets = context.features()
         head = self.strategy.solve(found, targets, context)
-        if changed := [name for name, value in tensor_hashes(network).items() if before[name] != value]:
+        after = tensor_hashes(network)
+        if changed := [name for name in before if before[name] != after[name] and name not in allowed]:
             raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")
         return Model(network, head.to(self.placement.device))
 
@@ -215,7 +217,7 @@ class Learner:
         )
         return model, history
 
-    def _teacher(self, network: Network, rows: Rows, progress: Progress | None) -> Any:
+    def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:
             return None
         from zoo.adapt.teacher import resolve_teacher
@@ -223,7 +225,7 @@ class Learner:
         teacher = resolve_teacher(
             getattr(self.strategy, "teacher", None), registry=self.registry, placement=self.placement, store=self.store
         )
-        self.notes += teacher.notes(rows.task)
+        notes += teacher.notes(rows.task)
         return teacher.on(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
 
     def _features(self, network: Network, split: Split, progress: Progress | None, what: str) -> Tensor:

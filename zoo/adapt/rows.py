@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,9 +18,9 @@ from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
 from zoo.data.open import open_data
 from zoo.data.preprocess import Reader
-from zoo.data.split import choose
+from zoo.data.split import Chosen, choose
 from zoo.data.task import CLASSES, Task
-from zoo.errors import NotFoundError, UsageError
+from zoo.errors import DataError, NotFoundError, UsageError
 
 SPLITS: Final = (TRAIN, VAL, TEST)
 
@@ -104,11 +106,15 @@ def gather(
         val = _reported(val, data, skip_bad)
         notes += val.notes
     chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
+    notes += _overlap(chosen, given=isinstance(val, Data))
     everything, task = chosen.train, chosen.train.task
     assert task is not None
     if target is not None:
         rest = isinstance(target, str) and target == "rest"
-        unlabelled = chosen.rest if rest else _unlabelled(target, ignore_target_labels, skip_bad)
+        unlabelled = chosen.rest
+        if not rest:
+            unlabelled, said = _new_to(chosen, _unlabelled(target, ignore_target_labels, skip_bad))
+            notes += said
         if not len(unlabelled):
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
         everything = join(chosen.train, unlabelled, _no_labels(task, len(unlabelled)))
@@ -124,7 +130,11 @@ def _reported(val: Any, data: Data, skip_bad: bool) -> Data:
 
 
 def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:
+    """The training rows of a target, without labels; a target that has some is accepted only when told so."""
     data = open_data(target, skip_bad=skip_bad, labelled=False)
+    if isinstance(target, (str, os.PathLike)):
+        with contextlib.suppress(DataError):  # a folder of loose pictures is no labelled one
+            data = open_data(target, skip_bad=skip_bad)
     if data.task is not None and not ignore_labels:
         raise UsageError(
             "the target data has labels, and a target must have none",
@@ -132,6 +142,34 @@ def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:
         )
     name = TRAIN if TRAIN in data.splits else next(iter(data.splits))
     return data.splits[name].unlabelled()
+
+
+def _new_to(chosen: Chosen, unlabelled: Split) -> tuple[Split, list[str]]:
+    """The rows that no part of this run holds: what is reported must stay unseen, and train is there already."""
+    parts = [part for part in (chosen.train, chosen.report, chosen.test) if part is not None]
+    seen = {digest for part in parts for digest in part.digests()}
+    new = [i for i, digest in enumerate(unlabelled.digests()) if digest not in seen]
+    left = len(unlabelled) - len(new)
+    said = [f"{left} of {len(unlabelled)} target rows are also in train, val or test, and are left out"] if left else []
+    return unlabelled.subset(new), said
+
+
+def _overlap(chosen: Chosen, *, given: bool) -> list[str]:
+    """A warning where reported rows are learned from too.
+
+    Raises:
+        DataError: all of them are, in data that were given to report on.
+    """
+    learned = set(chosen.train.digests())
+    both = sum(digest in learned for digest in chosen.report.digests())
+    if given and both and both == len(chosen.report):
+        raise DataError(
+            f"all {both} reported rows are also learned from, so the report would mean nothing",
+            hint="Report on other rows: leave val out, or give data that train does not hold.",
+        )
+    if not both:
+        return []
+    return [f"{both} of {len(chosen.report)} reported rows are also learned from: the reported figure is too good"]
 
 
 def _no_labels(task: Task, n: int) -> np.ndarray:

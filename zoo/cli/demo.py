@@ -15,6 +15,7 @@ from zoo.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from zoo.adapt.learner import Learner
     from zoo.catalog.registry import Registry
@@ -250,6 +251,8 @@ def draw(console: Console, table: list[Cell], verdicts: list[str], seconds: floa
         console.print(f"  {line}", markup=False, highlight=False)
 
 
-def _text(cell: Cell, *, bold: bool) -> str:
+def _text(cell: Cell, *, bold: bool) -> Text:
+    from rich.text import Text
+
     text = f"{100 * cell.mean:.1f}" + (f" ± {100 * cell.spread:.1f}" if cell.spread is not None else "")
-    return f"[bold]{text}[/bold]" if bold else text
+    return Text(text, style="bold") if bold else Text(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +102,7 @@ def fit(
         raise UsageError(f"{run} exists already", hint="Choose another folder with -o, or remove it.")
     from zoo.adapt.compose import compose
 
+    _refuse_reserved(spec.name, options, compose)
     learner = compose(
         backbone,
         spec,
@@ -131,6 +134,16 @@ def fit(
         )
     learner.save(run)
     return learner, run
+
+
+def _refuse_reserved(strategy: str, options: dict[str, Any], compose: Callable[..., Any]) -> None:
+    """`--set` is for hyper-parameters; what `compose` itself takes has options of its own."""
+    for name in options:
+        if name in inspect.signature(compose).parameters:
+            raise UsageError(
+                f"strategy {strategy!r} has no option {name!r}",
+                hint=f"--set is for hyper-parameters; see --{name.replace('_', '-')} in zoo fit --help.",
+            )
 
 
 def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:

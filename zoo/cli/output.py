@@ -39,7 +39,7 @@ class Output:
 
         stream = sys.stderr if stderr else sys.stdout
         wide = None if stream.isatty() else 1000  # a file or a pipe has no edge to wrap at
-        return Console(file=stream, width=wide, highlight=False, soft_wrap=not stream.isatty())
+        return Console(file=stream, width=wide, highlight=False, markup=False, soft_wrap=not stream.isatty())
 
     def note(self, text: str) -> None:
         """One sentence for the person, on stderr."""
