@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeGuard
 
 from torch import nn
 
@@ -12,7 +12,9 @@ from zoo.errors import UsageError
 
 LINEAR: Final = "linear"
 
-_MLP: Final = re.compile(r"mlp\((\d+)\)")
+_MLP: Final = re.compile(r"mlp\((\d{1,9})\)")
+#: Most hidden units; more is a slip of the hand.
+_MOST: Final = 1_000_000
 
 
 def build_head(kind: str, num_features: int, outputs: int) -> nn.Module:
@@ -37,8 +39,26 @@ def build_head(kind: str, num_features: int, outputs: int) -> nn.Module:
 
 def check_head(kind: str) -> None:
     """Raise `UsageError` for the name of no head."""
-    if kind != LINEAR and not hidden_units(kind):
-        raise UsageError(f"no head called {kind!r}", hint="Heads: linear, mlp(N), for instance mlp(512).")
+    if kind != LINEAR and not 0 < (hidden_units(kind) or 0) <= _MOST:
+        raise UsageError(
+            f"no head called {kind!r}",
+            hint=f"Heads: linear, mlp(N) with N from 1 to {_MOST:,}, for instance mlp(512).",
+        )
+
+
+def head_kind(head: nn.Module) -> str | None:
+    """The name that `build_head` makes this head by; None for any other module."""
+    if _is_linear(head):
+        return LINEAR
+    parts = dict(head.named_children()) if type(head) is nn.Sequential else {}
+    if list(parts) != ["hidden", "act", "out"] or type(parts["act"]) is not nn.ReLU:
+        return None
+    hidden, out = parts["hidden"], parts["out"]
+    return f"mlp({hidden.out_features})" if _is_linear(hidden) and _is_linear(out) else None
+
+
+def _is_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    return type(module) is nn.Linear and module.bias is not None
 
 
 def hidden_units(kind: str) -> int | None:

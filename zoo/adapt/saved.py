@@ -26,7 +26,7 @@ from zoo.data.task import Task
 from zoo.errors import IntegrityError, NotFoundError, UsageError
 from zoo.models.accelerator import choose
 from zoo.models.restore import fill, restore_network, without_head
-from zoo.models.tensors import read_tensors, write_tensors
+from zoo.models.tensors import read_tensors, umask, write_tensors
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -53,7 +53,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
     run.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{run.name}-", dir=run.parent))
     try:
-        part.chmod(0o777 & ~_umask())
+        part.chmod(0o777 & ~umask())
         write_tensors(part / _TENSORS, tensors)
         _write(part / "history.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in learner.history))
         _write(part / "README.md", model_card(record))
@@ -320,9 +320,3 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -23,7 +23,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(plain, part, metadata=dict(metadata or {}))
-        os.chmod(part, 0o666 & ~_umask())
+        os.chmod(part, 0o666 & ~umask())
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -31,7 +31,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         part.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that this process withholds from what it makes."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

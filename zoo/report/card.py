@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+#: What would begin a link, emphasis, code or another cell.
+_MARKUP: Final = re.compile(r"[|`*\[\]]")
 
 
 def model_card(record: Mapping[str, Any]) -> str:
     """Markdown for the run that `record` (the content of run.json) describes."""
     composition, metrics, data = record["composition"], record["metrics"], record["data"]
     backbone, weights, strategy = composition["backbone"], composition["weights"], composition["strategy"]
-    source = weights["name"] if weights else f"{backbone['name']} (random weights)"
+    source = _cell(weights["name"] if weights else f"{backbone['name']} (random weights)")
+    name, method = _cell(backbone["name"]), _cell(strategy["name"])
     licence = weights["license"] if weights else None
     lines = [
         "---",
         "library_name: transfer-zoo",
-        f"license: {licence or 'other'}",
+        f"license: {_quoted(licence or 'other')}",
         "tags:",
         "- transfer-learning",
-        f"- {strategy['name']}",
-        *([f"base_model: {json.dumps(weights['name'])}"] if weights else []),
+        f"- {_quoted(strategy['name'])}",
+        *([f"base_model: {_quoted(weights['name'])}"] if weights else []),
         "---",
         "",
-        f"# {backbone['name']} + {strategy['name']} on {data['name']}",
+        f"# {name} + {method} on {_cell(data['name'])}",
         "",
-        f"{source}, adapted with **{strategy['name']}** to {_task(record['task'])}.",
+        f"{source}, adapted with **{method}** to {_task(record['task'])}.",
         "",
         "## How good it is",
         "",
@@ -36,13 +41,13 @@ def model_card(record: Mapping[str, Any]) -> str:
         "",
         "| part | what |",
         "|---|---|",
-        f"| backbone | {backbone['name']}" + _plugin(backbone) + " |",
-        f"| weights | {source}" + (f", sha256 `{weights['sha256']}`" if weights else "") + " |",
-        *([f"| trained on | {weights['trained_on']} |"] if weights and weights["trained_on"] else []),
-        f"| licence of the weights | {licence or 'not stated: find out before you share this model'} |",
-        f"| strategy | {strategy['name']}" + _plugin(strategy) + f": `{json.dumps(strategy['options'])}` |",
-        f"| tap | {backbone['tap'] or 'the input of the classifier'} |",
-        f"| data | {data['name']}, fingerprint `{data['fingerprint']}`, rows {_rows(data['rows'])} |",
+        f"| backbone | {name}" + _plugin(backbone) + " |",
+        f"| weights | {source}" + (f", sha256 {_code(weights['sha256'])}" if weights else "") + " |",
+        *([f"| trained on | {_cell(weights['trained_on'])} |"] if weights and weights["trained_on"] else []),
+        f"| licence of the weights | {_cell(licence or 'not stated: find out before you share this model')} |",
+        f"| strategy | {method}" + _plugin(strategy) + f": {_code(json.dumps(strategy['options']))} |",
+        f"| tap | {_cell(backbone['tap'] or 'the input of the classifier')} |",
+        f"| data | {_cell(data['name'])}, fingerprint {_code(data['fingerprint'])}, rows {_rows(data['rows'])} |",
         f"| seed, device, precision | {record['seed']}, {record['device']}, {record['precision']} |",
         "| versions | zoo {}, torch {torch}, Python {python} |".format(record["zoo"], **record["versions"]),
         "",
@@ -63,7 +68,7 @@ def model_card(record: Mapping[str, Any]) -> str:
 
 
 def _task(task: Mapping[str, Any]) -> str:
-    names = ", ".join(task["classes"][:12]) + (" ..." if len(task["classes"]) > 12 else "")
+    names = ", ".join(map(_cell, task["classes"][:12])) + (" ..." if len(task["classes"]) > 12 else "")
     what = {"classes": "tell apart", "multi-label": "mark", "regression": "predict"}[task["kind"]]
     return f"{what} {len(task['classes'])}: {names}"
 
@@ -73,7 +78,7 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     text = f"{name} {metrics[name]:.4f}"
     if interval := metrics.get("interval"):
         text += f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
-    return f"{text} on {metrics['n']} rows of `{metrics['split']}`."
+    return f"{text} on {metrics['n']} rows of {_code(metrics['split'])}."
 
 
 def _per_class(metrics: Mapping[str, Any]) -> list[str]:
@@ -81,7 +86,7 @@ def _per_class(metrics: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     figures = list(next(iter(rows.values())))
-    table = [f"| | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
+    table = [f"| | {' | '.join(map(_cell, figures))} |", "|---" * (len(figures) + 1) + "|"]
     table += [f"| {_cell(name)} | {' | '.join(_number(row[key]) for key in figures)} |" for name, row in rows.items()]
     return [*table, ""]
 
@@ -91,19 +96,31 @@ def _number(value: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Text that is neither markup nor the end of a cell or a line."""
+    plain = " ".join(str(text).split()).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKUP.sub(r"\\\g<0>", plain)
+
+
+def _code(text: object) -> str:
+    """The same as a code span: backticks, bars and lines' ends would end it."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def _quoted(text: str) -> str:
+    """A YAML string."""
+    return json.dumps(text)
 
 
 def _plugin(part: Mapping[str, Any]) -> str:
     if not part.get("plugin"):
         return ""
     version = f" {part['plugin_version']}" if part.get("plugin_version") else ""
-    return f" (plugin {part['plugin']}{version})"
+    return " (" + _cell(f"plugin {part['plugin']}{version}") + ")"
 
 
 def _rows(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in rows.items() if count)
+    return ", ".join(f"{_cell(name)} {count}" for name, count in rows.items() if count)
 
 
 def _notes(notes: list[str]) -> list[str]:
-    return ["## Notes", "", *(f"- {note}" for note in notes), ""] if notes else []
+    return ["## Notes", "", *(f"- {_cell(note)}" for note in notes), ""] if notes else []
