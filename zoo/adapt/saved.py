@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,57 +17,92 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__
+from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
 from zoo.adapt.evaluation import Evaluation
+from zoo.adapt.heads import check_head, head_kind
 from zoo.adapt.learner import Fitted, Learner
+from zoo.adapt.record import HISTORY, RUN, SCHEMA, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
-from zoo.adapt.strategy import Model
-from zoo.catalog.spec import Preprocessing, Weights
+from zoo.adapt.strategy import ClosedForm, Gradient, Model
+from zoo.catalog.spec import Backbone, Strategy, Weights, check_weights
+from zoo.catalog.targets import load as load_target
 from zoo.data.task import Task
-from zoo.errors import IntegrityError, NotFoundError, UsageError
+from zoo.errors import DiskError, IntegrityError, NotFoundError, PluginError, UsageError, ZooError
 from zoo.models.accelerator import choose
+from zoo.models.build import fill_unsaved
+from zoo.models.network import Network
 from zoo.models.restore import fill, restore_network, without_head
 from zoo.models.tensors import read_tensors, umask, write_tensors
+from zoo.weights.source import PICKLES
+from zoo.weights.store import Store
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
-SCHEMA: Final = 1
-_RUN: Final = "run.json"
 _TENSORS: Final = "model.safetensors"
+_LOCAL: Final = "file:"
 
 
 def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
     """Write the run into a folder beside its place, then rename it: the run is there whole or not at all.
 
     Raises:
-        UsageError: the folder exists, or `embed=False` without source weights.
+        UsageError: the folder exists or cannot be one, or `embed=False` without source weights that a registry has.
+        DiskError: the disk is full, or not ours to write.
     """
     from zoo.report.card import model_card
 
-    if run.exists():
-        raise UsageError(f"{run} exists already", hint="Choose another folder, or remove it.")
+    check_place(run)
     tensors = model_tensors(learner)
     if not embed:
         tensors = _deltas(learner, tensors)
     record = describe(learner, embed=embed)
-    run.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{run.name}-", dir=run.parent))
     try:
-        part.chmod(0o777 & ~umask())
-        write_tensors(part / _TENSORS, tensors)
-        _write(part / "history.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in learner.history))
-        _write(part / "README.md", model_card(record))
-        _write(part / _RUN, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        run.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".run-", dir=run.parent))
         try:
+            part.chmod(0o777 & ~umask())
+            write_tensors(part / _TENSORS, tensors)
+            _write(part / HISTORY, "".join(json.dumps(epoch) + "\n" for epoch in learner.history))
+            _write(part / "README.md", model_card(record))
+            _write(part / RUN, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
             os.rename(part, run)
-        except OSError as error:
-            if run.exists():
-                raise UsageError(f"{run} exists already", hint="Choose another folder, or remove it.") from error
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        if os.path.lexists(run):
+            raise _taken(run) from error
+        raise DiskError(f"{run} cannot be written", why=str(error)) from error
     return run
+
+
+def check_place(run: Path) -> None:
+    """Find out whether a run can be saved at `run`, and leave nothing behind. `save` does it again.
+
+    Raises:
+        UsageError: something is there, or no folder can be of that name.
+        DiskError: the folder above cannot be written.
+    """
+    try:
+        run.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(run)[:200]!r} cannot be a folder", why=str(error)[:200]) from error
+    else:
+        raise _taken(run)
+    above = next(folder for folder in run.absolute().parents if folder.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".run-", dir=above)).rmdir()
+    except NotADirectoryError as error:
+        raise UsageError(f"{above} is no folder", hint="Choose another place.") from error
+    except OSError as error:
+        raise DiskError(f"{above} cannot be written", why=str(error), hint="Choose another place.") from error
+
+
+def _taken(run: Path) -> UsageError:
+    return UsageError(f"{run} exists already", hint="Choose another folder, or remove it.")
 
 
 def load(
@@ -79,6 +115,8 @@ def load(
 ) -> Learner:
     """Load a saved run. The source weights are neither pulled nor needed, unless it was saved with `embed=False`.
 
+    A run whose strategy is not installed still predicts, if its head is "linear" or "mlp(N)"; it cannot learn.
+
     Args:
         run: the folder.
         backbone: the module, for a run that was composed from a module of your own (a copy is filled).
@@ -89,73 +127,33 @@ def load(
     Raises:
         NotFoundError: no such run, or its plugin is not installed.
         IntegrityError: the run is damaged.
+        DiskError: it cannot be read.
     """
     from zoo.catalog.registry import default
 
     run, registry = Path(run), registry or default()
-    record = read_record(run)
+    record, history = read_record(run), read_history(run)
     composition = record["composition"]
     placement = choose(accelerator, precision or _possible(accelerator, record["precision"]))
     task = Task(record["task"]["kind"], tuple(record["task"]["classes"]))
-    spec, strategy = make_strategy(composition["strategy"]["name"], composition["strategy"]["options"], registry)
-    tensors = read_tensors(run / _TENSORS)
+    spec, strategy = _strategy(composition, registry, run)
+    where = run / _TENSORS
+    tensors = read_tensors(where)
     source = _source(composition, record, registry, backbone)
     if not composition["embedded"]:
         tensors = {**_source_tensors(source, composition), **tensors}
-    where = run / _TENSORS
-    inner = _under("backbone.", tensors)
-    if isinstance(source, NamedSource):
-        network = restore_network(
-            source.spec,
-            inner,
-            weights=_built(composition),
-            in_chans=source.in_chans,
-            tap=source.tap,
-            preprocessing=_preprocessing(record),
-            where=where,
-        )
-    else:
-        network = source.network()
-        without_head(network.module, ",".join(network.head_names))
-        fill(network, inner, where)
-    heads = _under("head.", tensors)
-    head = strategy.rebuild(
-        composition["num_features"], task.outputs, {name: tuple(tensor.shape) for name, tensor in heads.items()}
-    )
-    fill(head, heads, where)
+    network = _network(source, record, _under("backbone.", tensors), where)
+    head = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
     learner = Learner(source, strategy, spec, placement=placement, seed=record["seed"], registry=registry)
     learner.fitted = Fitted(
         model=Model(network, head).to(placement.device).eval(),
         task=task,
         evaluation=Evaluation.from_json(record["metrics"]),
-        history=[json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()],
+        history=history,
         record={"data": record["data"], "seconds": record["seconds"]},
     )
     learner.notes = list(record["notes"])
     return learner
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """run.json of a run folder, checked for its schema.
-
-    Raises:
-        NotFoundError: there is no run.
-        IntegrityError: run.json is damaged or of a newer zoo.
-    """
-    path = run / _RUN
-    if not path.is_file():
-        raise NotFoundError(f"no run at {run}", hint="A run is a folder with run.json, as `zoo fit -o` writes it.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-        missing = {"composition", "task", "seed", "precision", "metrics", "data", "seconds", "notes"} - set(record)
-    except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(f"{path} is damaged", why=f"{type(error).__name__}: {error}") from error
-    if schema != SCHEMA:
-        raise IntegrityError(f"{path} has schema {schema}, this zoo reads {SCHEMA}", hint="Use a newer zoo.")
-    if missing:
-        raise IntegrityError(f"{path} is damaged", why=f"It lacks {', '.join(sorted(missing))}.")
-    return record
 
 
 def model_tensors(learner: Learner) -> dict[str, Tensor]:
@@ -169,7 +167,12 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
     """What run.json holds."""
     source, network = learner.source, learner.model.backbone
     versions = {report.name: report.version for report in learner.registry.reports()}
-    backbone: dict[str, Any] = {"name": source.name, "in_chans": network.in_chans, "tap": network.tap}
+    backbone: dict[str, Any] = {
+        "name": source.name,
+        "in_chans": network.in_chans,
+        "tap": network.tap,
+        "head": ",".join(network.head_names),
+    }
     weights = None
     if isinstance(source, NamedSource):
         backbone |= {
@@ -183,11 +186,10 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
             weights = {
                 "name": source.weights.name,
                 "sha256": network.weights_id,
-                "source": None if source.weights.source.startswith("file:") else source.weights.source,
+                "source": None if source.weights.source.startswith(_LOCAL) else source.weights.source,
                 "license": source.weights.license,
                 "trained_on": source.weights.trained_on,
             }
-    options = {field.name: getattr(learner.strategy, field.name) for field in dataclasses.fields(learner.strategy)}  # type: ignore[arg-type]
     return {
         "schema": SCHEMA,
         "state": "done",
@@ -195,12 +197,8 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
         "composition": {
             "backbone": backbone,
             "weights": weights,
-            "strategy": {
-                "name": learner.strategy_name,
-                "plugin": learner.spec.plugin if learner.spec else None,
-                "plugin_version": versions.get(learner.spec.plugin) if learner.spec else None,
-                "options": {name: _plain(value) for name, value in options.items()},
-            },
+            "strategy": _strategy_facts(learner, versions),
+            "head": head_kind(learner.model.head),
             "num_features": network.num_features,
             "embedded": embed,
         },
@@ -220,6 +218,112 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
     }
 
 
+def _strategy_facts(learner: Learner, versions: Mapping[str, str | None]) -> dict[str, Any]:
+    strategy = learner.strategy
+    if isinstance(strategy, AbsentStrategy):
+        return {
+            "name": strategy.name,
+            "plugin": strategy.plugin,
+            "plugin_version": strategy.plugin_version,
+            "options": dict(strategy.options),
+        }
+    spec = learner.spec or _registered(strategy, learner.registry)
+    fields = dataclasses.fields(strategy)  # type: ignore[arg-type]
+    return {
+        "name": spec.name if spec else type(strategy).__name__,
+        "plugin": spec.plugin if spec else None,
+        "plugin_version": versions.get(spec.plugin) if spec else None,
+        "options": {field.name: _plain(getattr(strategy, field.name)) for field in fields if field.init},
+    }
+
+
+def _registered(strategy: ClosedForm | Gradient, registry: Registry) -> Strategy | None:
+    """The spec whose class a strategy object is of."""
+    kind = type(strategy)
+    for spec in registry.strategies():
+        # Only what may be it is imported.
+        if isinstance(spec.make, str) and spec.make.rpartition(":")[2].rpartition(".")[2] != kind.__name__:
+            continue
+        try:
+            found = load_target(spec.make, plugin=spec.plugin)
+        except PluginError:
+            continue
+        if found is kind:
+            return spec
+    return None
+
+
+def _strategy(
+    composition: Mapping[str, Any], registry: Registry, run: Path
+) -> tuple[Strategy | None, ClosedForm | Gradient]:
+    facts, head = composition["strategy"], composition.get("head")
+    name, plugin, version = facts["name"], facts["plugin"], facts["plugin_version"]
+    try:
+        if not plugin:
+            raise strategy_missing(name, plugin, version)
+        spec = registry.strategy(f"{plugin}/{name}")
+        load_target(spec.make, plugin=spec.plugin)
+    except (NotFoundError, PluginError, UsageError) as error:
+        if head is None:
+            raise strategy_missing(name, plugin, version) from error
+        with _damage(f"{run / RUN} is damaged"):
+            check_head(head)
+        absent = AbsentStrategy(name, plugin, version, facts["options"], head)
+        return Strategy(name, "closed-form", AbsentStrategy, plugin=plugin or ""), absent
+    with _damage(f"the strategy {name} does not take the options of {run / RUN}"):
+        return make_strategy(spec, facts["options"], registry)
+
+
+@contextmanager
+def _damage(message: str) -> Iterator[None]:
+    """What a user would have done wrong, a file has: its contents are no choice of the caller's."""
+    try:
+        yield
+    except UsageError as error:
+        raise IntegrityError(message, why=str(error), hint="The run was changed, or is of other plugins.") from error
+
+
+def _network(
+    source: NamedSource | ModuleSource, record: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path
+) -> Network:
+    """The backbone of the run, filled."""
+    if isinstance(source, ModuleSource):
+        network = source.network()
+        without_head(network.module, ",".join(network.head_names))
+        fill(network, tensors, where)
+        return network
+    facts, weights = record["composition"]["backbone"], _recorded(record)
+    random = Weights(f"{facts['name']}.none", facts["name"], "", num_classes=facts["num_classes"])
+    with _damage(f"the backbone of {where.with_name(RUN)} cannot be built"):
+        return restore_network(
+            source.spec,
+            tensors,
+            weights=weights or dataclasses.replace(random, options=facts["options"]),
+            in_chans=source.in_chans,
+            tap=source.tap,
+            preprocessing=preprocessing_of(record),
+            where=where,
+        )
+
+
+def _head(
+    strategy: ClosedForm | Gradient, num_features: int, outputs: int, tensors: Mapping[str, Tensor], where: Path
+) -> nn.Module:
+    """The head, filled. It has no memory until its shapes are known to be the file's."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        with torch.device("meta"):
+            head = strategy.rebuild(num_features, outputs, shapes)
+    except Exception as error:
+        if isinstance(error, ZooError) and not isinstance(error, UsageError):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        raise IntegrityError(f"the head in {where} cannot be rebuilt by its strategy", why=why) from error
+    fill(head, tensors, where)
+    fill_unsaved(head, lambda: strategy.rebuild(num_features, outputs, shapes))
+    return head
+
+
 def _source(
     composition: Mapping[str, Any], record: Mapping[str, Any], registry: Registry, module: nn.Module | None
 ) -> NamedSource | ModuleSource:
@@ -230,33 +334,78 @@ def _source(
                 f"this run was composed from a module of your own ({facts['name']})",
                 hint="Give it: zoo.load(run, backbone=module).",
             )
-        return ModuleSource(module, tap=facts["tap"], preprocessing=_preprocessing(record))
+        return ModuleSource(module, head=facts.get("head"), tap=facts["tap"], preprocessing=preprocessing_of(record))
     try:
-        spec = registry.backbone(f"{facts['plugin']}/{facts['name']}")
+        with _damage(f"the run's backbone {facts['name'][:80]!r} cannot be looked up"):
+            spec = registry.backbone(f"{facts['plugin']}/{facts['name']}" if facts["plugin"] else facts["name"])
     except NotFoundError as error:
         error.add_note(
             f"The run was saved with plugin {facts['plugin']} {facts['plugin_version'] or ''}".rstrip() + "."
         )
         raise
-    weights = None
-    if composition["weights"]:
-        # Only a fit on this learner again, or a run saved without its backbone, asks the registry for the source.
-        name = composition["weights"]["name"]
-        weights = next((known for known in registry.weights_of(spec) if known.name == name), None)
-    return NamedSource(spec, weights, registry, in_chans=facts["in_chans"], tap=facts["tap"], seed=record["seed"])
+    recorded = _recorded(record)
+    found = _found(recorded, spec, registry) if recorded else None
+    kind = LostSource if recorded and not found else NamedSource
+    with _damage("the run's backbone cannot be built"):
+        return kind(
+            spec, found or recorded, registry, in_chans=facts["in_chans"], tap=facts["tap"], seed=record["seed"]
+        )
 
 
-def _built(composition: Mapping[str, Any]) -> Weights:
-    facts = composition["backbone"]
-    name = composition["weights"]["name"] if composition["weights"] else f"{facts['name']}.none"
-    return Weights(name, facts["name"], "", num_classes=facts["num_classes"], options=facts["options"])
+def _recorded(record: Mapping[str, Any]) -> Weights | None:
+    """The source weights as run.json tells of them; the source is empty where it was a file."""
+    facts, weights = record["composition"]["backbone"], record["composition"]["weights"]
+    if weights is None:
+        return None
+    source = weights["source"] or ""
+    found = Weights(
+        weights["name"],
+        facts["name"],
+        _LOCAL if source.startswith(_LOCAL) or not source else source,
+        sha256=weights["sha256"],
+        license=weights["license"],
+        trained_on=weights["trained_on"],
+        num_classes=facts["num_classes"],
+        options=facts["options"],
+        preprocessing=preprocessing_of(record),
+    )
+    with _damage("the run's record of its source weights is damaged"):
+        check_weights(found)
+    return found
+
+
+def _found(recorded: Weights, spec: Backbone, registry: Registry) -> Weights | None:
+    """Where the bytes of the recorded weights can be had: by their name, by their hash, or where they came from."""
+    known = [one for one in registry.weights_of(spec) if one.name == recorded.name and _agree(one, recorded)]
+    known = known or [one for one in registry.weights_of(spec) if recorded.sha256 and one.sha256 == recorded.sha256]
+    if known:
+        return dataclasses.replace(
+            known[0],
+            name=recorded.name,
+            license=known[0].license or recorded.license,
+            trained_on=known[0].trained_on or recorded.trained_on,
+        )
+    store = Store(registry.settings)
+    if recorded.sha256 and store.has(recorded.sha256):
+        return dataclasses.replace(recorded, source=f"{_LOCAL}{store.path(recorded.sha256)}")
+    if recorded.source == _LOCAL:
+        return None
+    # The hash of what was converted is not that of the pickle it came from.
+    return dataclasses.replace(recorded, sha256=None) if recorded.source.endswith(PICKLES) else recorded
+
+
+def _agree(known: Weights, recorded: Weights) -> bool:
+    return None in (known.sha256, recorded.sha256) or known.sha256 == recorded.sha256 or known.source.endswith(PICKLES)
 
 
 def _source_tensors(source: NamedSource | ModuleSource, composition: Mapping[str, Any]) -> dict[str, Tensor]:
     weights = composition["weights"]
-    if source.weights is None:
+    if weights is None:
+        raise IntegrityError("the run says that it lacks tensors, but not of which weights")
+    if isinstance(source, LostSource):
         raise NotFoundError(
             f"the run stores only what differs from {weights['name']}, which no registry here has",
+            why=f"Their sha256 is {weights['sha256']}.",
             hint="Register those weights, or save the run with embed=True where they are.",
         )
     network = source.network()
@@ -270,27 +419,28 @@ def _source_tensors(source: NamedSource | ModuleSource, composition: Mapping[str
 
 
 def _deltas(learner: Learner, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if learner.source.weights is None:
+    source = learner.source
+    if not isinstance(source, NamedSource) or source.weights is None:
         raise UsageError("embed=False needs source weights to differ from", hint="Save with embed=True.")
-    before = learner.source.network().state_dict()
+    name = source.weights.name
+    fitted_on = dataclasses.replace(source.weights, sha256=learner.model.backbone.weights_id)
+    if not any(one.name == name and _agree(one, fitted_on) for one in learner.registry.weights_of(source.spec)):
+        raise UsageError(
+            f"embed=False needs source weights that a registry has, and none has these {name}",
+            why="Whoever loads the run has to find them by name.",
+            hint="Register the file (zoo register), or save with embed=True.",
+        )
+    before = source.network().state_dict()
     kept = {}
     for name, tensor in tensors.items():
-        source = before.get(name.removeprefix("backbone.")) if name.startswith("backbone.") else None
-        if source is None or not torch.equal(source, tensor.cpu()):
+        given = before.get(name.removeprefix("backbone.")) if name.startswith("backbone.") else None
+        if given is None or not torch.equal(given, tensor.cpu()):
             kept[name] = tensor
     return kept
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _preprocessing(record: Mapping[str, Any]) -> Preprocessing | None:
-    found = record["preprocessing"]
-    if found is None:
-        return None
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
-    return Preprocessing(**fields)
 
 
 def _possible(accelerator: str, precision: str) -> str:

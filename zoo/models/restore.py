@@ -31,7 +31,7 @@ def restore_network(
     Args:
         spec: the architecture.
         tensors: by the module's own names, the classifier's left out.
-        weights: what it was built from: its number of classes and builder options.
+        weights: what it was built from: its number of classes and builder options; without a source for random ones.
         in_chans: channels it was built with.
         tap: where features are read.
         preprocessing: of raw samples.
@@ -54,6 +54,8 @@ def restore_network(
         spec,
         tap=tap,
         preprocessing=preprocessing,
+        weights=weights.name if weights.source else None,
+        weights_id=weights.sha256,
         options=dict(weights.options),
         num_classes=weights.num_classes,
     )
@@ -80,6 +82,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
         f"{name}: shape {list(found[name])} in the file, {list(shape)} in the network"
         for name, shape in expected.items()
         if found.get(name, shape) != shape
+    ]
+    differences += [
+        f"{name}: {tensors[name].dtype} in the file, {tensor.dtype} in the network"
+        for name, tensor in module.state_dict().items()
+        if name in tensors and tensors[name].dtype.is_floating_point != tensor.dtype.is_floating_point
     ]
     if differences:
         raise IntegrityError(
