@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zoo.catalog.spec import Preprocessing
+from zoo.data.join import join
 from zoo.data.loading import batches, hold
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
@@ -111,6 +112,16 @@ def test_hold_reads_once_and_remembers_where_from(folder) -> None:
     assert torch.equal(held.subset([2]).raw(0), plain[2])
     assert held.targets.tolist() == [1, 0, 0]
     assert hold(split, READ, limit=1000) is split
+
+
+def test_hold_never_stretches_a_sample() -> None:
+    first = open_data((np.zeros((64, 1, 8, 8), np.float32), [0, 1] * 32)).train
+    for shape in ((1, 1, 1), (1, 8, 4)):
+        other = open_data(np.ones((2, *shape), np.float32), labelled=False).train
+        with pytest.raises(DataError, match="differ in shape") as caught:
+            hold(join(first, other, np.full(2, -1)), READ, workers=0)
+        assert f"{shape}" in caught.value.why
+        assert "sample" in caught.value.why
 
 
 def test_batch_size_must_be_positive(numbers) -> None:

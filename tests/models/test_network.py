@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError, PluginError, UsageError
 from zoo.models.network import HEAD, Network, derive_stages, find_head, pool, running_in_eval
 
 FAMILIES = [
@@ -174,6 +174,22 @@ def test_width_without_a_forward_pass() -> None:
         _ = Network(Small(), tap="layer1").num_features
 
 
+def test_a_width_that_was_seen_is_remembered(x: Tensor) -> None:
+    network = Network(Small().eval(), tap="layer1")
+    assert not network.knows_width
+    network.features(x)
+    assert network.knows_width
+    assert network.num_features == 6
+
+
+def test_a_spec_that_declares_another_width(x: Tensor) -> None:
+    spec = Backbone(name="s", family="s", build="a:b", num_features=77, params=1, plugin="mine")
+    with pytest.raises(PluginError, match="mine/s are 8 wide, not 77") as caught:
+        Network(Small().eval(), spec).features(x)
+    assert "plugin mine declares num_features=77" in caught.value.why
+    assert Network(Small().eval(), spec, tap="layer1").features(x).shape == (2, 6)
+
+
 def test_measuring_changes_no_statistics() -> None:
     module = Small().train()
     network = Network(module, tap="norm", preprocessing=Preprocessing(input_size=(3, 12, 12)))
@@ -202,6 +218,35 @@ def test_unknown_taps_and_heads_are_named() -> None:
         Network(nn.Sequential(nn.Conv2d(3, 4, 1)))
     with pytest.raises(UsageError, match="no classifier nothing"):
         Network(Small(), head="nothing")
+
+
+def test_a_tap_at_or_behind_the_classifier() -> None:
+    for tap in ("fc", ""):
+        with pytest.raises(UsageError, match="is the classifier") as caught:
+            Network(Small(), tap=tap)
+        assert "layer1" in caught.value.hint
+    alexnet = torchvision.models.alexnet(weights=None)
+    for tap in ("classifier", "classifier.6"):
+        with pytest.raises(UsageError, match="is the classifier"):
+            Network(alexnet, tap=tap)
+    assert Network(alexnet, tap="classifier.5").tap == "classifier.5"
+    chain = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 2), nn.Softmax(dim=1))
+    with pytest.raises(UsageError, match="lies behind"):
+        Network(chain, tap="3")
+    assert Network(chain, tap="1.0").features(torch.ones(2, 4)).shape == (2, 4)
+
+
+def test_a_tap_that_runs_after_the_classifier(x: Tensor) -> None:
+    class Scaled(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.BatchNorm1d(5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale(super().forward(x))
+
+    with pytest.raises(UsageError, match="lies behind"):
+        Network(Scaled().eval(), tap="scale").features(x)
 
 
 def test_a_tap_that_is_not_reached(x: Tensor) -> None:

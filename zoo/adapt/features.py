@@ -69,6 +69,7 @@ class FeatureStore:
                     progress(done, len(rows))
         result = torch.stack([space[digest] for digest in digests])
         self._trim()
+        network.note_width(result.shape[1])
         return result
 
     def _trim(self) -> None:
@@ -107,7 +108,7 @@ def space_key(network: Network, placement: Placement) -> str:
     facts = {
         "version": VERSION,
         # The same tensors can stand behind another forward pass: a module without a name is known by itself alone.
-        "backbone": network.spec.full_name if network.spec else f"module {_token(network)}",
+        "backbone": network.spec.full_name if network.spec and not network.own else f"module {_token(network)}",
         "head": network.head_names,
         "options": repr(sorted(network.options.items())),
         "in_chans": network.in_chans,

@@ -202,6 +202,8 @@ class Learner:
     ) -> tuple[Model, list[dict[str, Any]]]:
         strategy = self.strategy
         assert isinstance(strategy, Gradient)
+        if not network.knows_width:  # one row tells it
+            self._features(network, rows.train.subset([0]), None, "features")
         head = build_head(strategy.head, network.num_features, rows.task.outputs)
         model = Model(network, head).to(self.placement.device)
         history = train_model(

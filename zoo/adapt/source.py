@@ -44,6 +44,8 @@ class NamedSource:
         self.in_chans = in_chans
         self.tap = tap
         self.seed = seed
+        if tap is not None:
+            self._expect_tap(tap)
 
     @property
     def name(self) -> str:
@@ -61,6 +63,14 @@ class NamedSource:
         own = self.weights.preprocessing if self.weights else None
         return own or default_preprocessing(self.spec)
 
+    def _expect_tap(self, tap: str) -> None:
+        """Raise `UsageError` for a tap that cannot be read, before anything is pulled: on a network without memory."""
+        from zoo.models.build import Builder
+
+        classes = self.weights.num_classes if self.weights else None
+        module = Builder(self.spec, self.weights, self.seed).on_meta(num_classes=classes, in_chans=self.in_chans)
+        Network(module, self.spec, tap=tap)
+
     def network(self, progress: Any = None) -> Network:
         """Pull what is missing, check it, and build the network (on the CPU, evaluation mode)."""
         from zoo.models.load import load_network
@@ -77,7 +87,8 @@ class ModuleSource:
     """A module of the user's own. Each call of `network` gives a fresh copy of it.
 
     Args:
-        module: kept as it was given.
+        module: kept as it was given. A `Network` keeps its spec, preprocessing, tap, classifier, weights' name and
+            classes where nothing else is said here.
         head: dotted name of its classifier; None = the last linear layer.
         tap: where features are read.
         preprocessing: how raw samples become its input; None = it is given tensors.
@@ -85,8 +96,6 @@ class ModuleSource:
 
     spec: None = None
     weights: None = None
-    #: What a module of the user's own holds is theirs to say; it is taken as learned.
-    pretrained = True
 
     def __init__(
         self,
@@ -96,16 +105,22 @@ class ModuleSource:
         tap: str | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> None:
+        given = module if isinstance(module, Network) else None
         self.module = module
-        self.head = head
-        self.tap = tap
-        self.preprocessing = preprocessing
+        self.head = head or (",".join(given.head_names) if given else None)
+        self.tap = given.tap if given and tap is None else tap
+        self.preprocessing = preprocessing or (given.preprocessing if given else None)
         self.network()  # a wrong head or tap is said now
 
     @property
     def name(self) -> str:
         """The class of the module."""
-        return type(self.module).__name__
+        return type(self.module.module if isinstance(self.module, Network) else self.module).__name__
+
+    @property
+    def pretrained(self) -> bool:
+        """What a module of the user's own holds is theirs to say, and taken as learned; a network of ours knows."""
+        return not isinstance(self.module, Network) or self.module.spec is None or self.module.weights is not None
 
     @property
     def in_chans(self) -> int:
@@ -114,9 +129,14 @@ class ModuleSource:
 
     def network(self, progress: Any = None) -> Network:
         """A copy of the module behind the network contract (evaluation mode)."""
-        module = copy.deepcopy(self.module).eval()
+        module: Any = copy.deepcopy(self.module).eval()
+        facts: dict[str, Any] = {}
+        if isinstance(module, Network):
+            kept = ("spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind")
+            facts = {name: getattr(module, name) for name in kept}
+            module = module.module
         with torch.no_grad():
-            return Network(module, head=self.head, tap=self.tap, preprocessing=self.preprocessing)
+            return Network(module, head=self.head, tap=self.tap, preprocessing=self.preprocessing, own=True, **facts)
 
 
 Source = NamedSource | ModuleSource

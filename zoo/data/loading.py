@@ -178,6 +178,9 @@ def hold(split: Split, reader: Reader, *, limit: int = HOLD_LIMIT, workers: int 
 
     Returns:
         A split with the same rows, targets, digests and locations, whose raw samples are ready for the network.
+
+    Raises:
+        DataError: a sample that cannot be read, or samples of unequal shape; named.
     """
     if not len(split) or split.samples.take(split.rows[:1]) is not None:
         return split
@@ -188,6 +191,13 @@ def hold(split: Split, reader: Reader, *, limit: int = HOLD_LIMIT, workers: int 
     kept = tuple(torch.empty((len(split), *part.shape), dtype=part.dtype) for part in parts)
     for batch in batches(split, reader, 64, workers=workers):
         for store, part in zip(kept, batch.x if isinstance(batch.x, tuple) else (batch.x,), strict=True):
+            if part.shape[1:] != store.shape[1:]:  # assigning would broadcast it
+                raise DataError(
+                    "the samples of a split differ in shape",
+                    why=f"{split.location(int(batch.index[0]))} is {tuple(part.shape[1:])}; "
+                    f"{split.location(0)} is {tuple(store.shape[1:])}",
+                    hint="Floating input passes unchanged, so all of it must have one shape.",
+                )
             store[batch.index] = part
     samples = HeldSamples(split, kept if isinstance(first, tuple) else kept[0])
     return Split(split.name, samples, np.arange(len(split)), split.targets, split.task)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError, PluginError, UsageError
 
 #: The stage that holds the classifier.
 HEAD: Final = "head"
@@ -41,6 +41,8 @@ class Network(nn.Module):
         classes: names of the classifier's outputs, where the weights say so.
         options: what the builder was given besides the number of classes and channels.
         num_classes: outputs of the classifier it was built with, where known.
+        task_kind: what those outputs are (see `zoo.data.task`), where the weights say so.
+        own: whether the caller may have changed what `spec` built, so that it shares features with no other network.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Network(nn.Module):
         classes: tuple[str, ...] | None = None,
         options: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
+        task_kind: str | None = None,
+        own: bool = False,
     ) -> None:
         super().__init__()
         self._module: nn.Module
@@ -72,11 +76,15 @@ class Network(nn.Module):
         self.classes = classes
         self.options = dict(options or {})
         self.num_classes = num_classes
+        self.task_kind = task_kind
+        self.own = own
         self.preprocessing = preprocessing or (default_preprocessing(spec) if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)
-        # Builder options may change the width that the spec declares.
-        self._num_features = spec.num_features if spec and self.tap is None and not self.options else None
+        # Builder options, or another classifier, may change the width that the spec declares.
+        declares = spec is not None and not self.options and self.head_names == find_head(module, spec.head)
+        self._declared = spec.num_features if spec and declares else None
+        self._num_features = self._declared if self.tap is None else None
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -89,6 +97,10 @@ class Network(nn.Module):
 
         Args:
             x: a tensor, a tuple of tensors, or a mapping of names to tensors: whatever the module eats.
+
+        Raises:
+            UsageError: the tap is not reached, or only behind the classifier.
+            PluginError: the backbone's spec declares another width.
         """
         captured: list[Any] = []
 
@@ -97,44 +109,94 @@ class Network(nn.Module):
             raise _Reached
 
         def at_output(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if not ahead:  # of several classifiers side by side, some may run before the tap
+                raise self._behind_head(str(self.tap))
             captured.append(output)
             raise _Reached
 
+        heads = [self._module.get_submodule(name) for name in self.head_names]
+        ahead = set(heads)
+
+        def passed(head: nn.Module, _: Any) -> None:
+            ahead.discard(head)
+
         if self.tap is None:
-            handle = self._module.get_submodule(self.head_names[0]).register_forward_pre_hook(
-                at_input, with_kwargs=True
-            )
+            handles = [heads[0].register_forward_pre_hook(at_input, with_kwargs=True)]
         else:
-            handle = self._module.get_submodule(self._tap_module(self.tap)).register_forward_hook(at_output)
+            handles = [head.register_forward_pre_hook(passed) for head in heads]
+            handles.append(self._module.get_submodule(self._tap_module(self.tap)).register_forward_hook(at_output))
         try:
             _call(self._module, x)
         except _Reached:
-            return pool(captured[0], self._module)
+            found = pool(captured[0], self._module)
+            self.note_width(found.shape[1])
+            return found
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         raise UsageError(f"the tap {self.tap or self.head_names[0]!r} was never reached in a forward pass")
 
     @property
     def num_features(self) -> int:
-        """Width D of the features at the tap."""
+        """Width D of the features at the tap.
+
+        Raises:
+            UsageError: it can be told neither from the module nor from a blank picture, and `features` never ran.
+        """
         if self._num_features is None:
             self._num_features = self._measure()
         return self._num_features
 
+    @property
+    def knows_width(self) -> bool:
+        """Whether `num_features` can be told without a batch of data."""
+        return self._num_features is not None or self._linear_width() is not None or self._picture_size() is not None
+
+    def note_width(self, width: int) -> None:
+        """Remember the width that features at the tap were seen to have.
+
+        Raises:
+            PluginError: the backbone's spec declares another one.
+        """
+        spec = self.spec
+        if spec and self.tap is None and self._declared not in (None, width):
+            raise PluginError(
+                f"the features of the backbone {spec.full_name} are {width} wide, not {spec.num_features}",
+                why=f"Its plugin {spec.plugin or '(none)'} declares num_features={spec.num_features}.",
+                hint=f"The plugin must declare num_features={width}, or name the right classifier (head=).",
+            )
+        self._num_features = width
+
     def _measure(self) -> int:
-        head = self._module.get_submodule(self.head_names[0])
-        if self.tap is None and isinstance(head, nn.Linear):
-            return head.in_features
-        size = self.preprocessing.input_size if self.preprocessing else self.spec.input_size if self.spec else None
-        if size is None or (self.spec and self.spec.input != "image"):
-            width = getattr(head, "in_features", None)
-            if self.tap is None and width is not None:
-                return int(width)
-            raise UsageError("the width of the features is not known before a batch was seen")
+        width = self._linear_width()
+        if width is not None:
+            return width
+        size = self._picture_size()
+        if size is None:
+            raise UsageError(
+                "the width of the features is not known before a batch was seen",
+                hint="Call features(x) first, or give a preprocessing.",
+            )
         example = next(iter(self.parameters()), torch.empty(0))
         x = torch.zeros((2, self.in_chans, *size[1:]), device=example.device, dtype=example.dtype)
         with running_in_eval(self), torch.no_grad():
             return self.features(x).shape[1]
+
+    def _linear_width(self) -> int | None:
+        """The width that the classifier itself tells."""
+        head = self._module.get_submodule(self.head_names[0])
+        if self.tap is not None:
+            return None
+        if isinstance(head, nn.Linear):
+            return head.in_features
+        width = getattr(head, "in_features", None) if self._picture_size() is None else None
+        return None if width is None else int(width)
+
+    def _picture_size(self) -> tuple[int, ...] | None:
+        """(C, H, W) of a picture the network takes; None where it eats something else, or nobody said."""
+        if self.spec and self.spec.input != "image":
+            return None
+        return self.preprocessing.input_size if self.preprocessing else self.spec.input_size if self.spec else None
 
     # -- what it is made of ----------------------------------------------------------------------------------------
 
@@ -197,10 +259,35 @@ class Network(nn.Module):
         return stages[tap][-1] if tap in stages else tap
 
     def _check_tap(self, tap: str | None) -> str | None:
-        if tap is None or tap in self.taps() or tap in dict(self._module.named_modules()):
+        if tap is None:
             return tap
-        raise UsageError(
-            f"no tap called {tap!r}", hint=f"Taps: {', '.join(self.taps())}; or the dotted name of any module."
+        if tap not in self.taps() and tap not in dict(self._module.named_modules()):
+            raise UsageError(
+                f"no tap called {tap!r}", hint=f"Taps: {', '.join(self.taps())}; or the dotted name of any module."
+            )
+        if any(self._is_behind(self._tap_module(tap), head) for head in self.head_names):
+            raise self._behind_head(tap)
+        return tap
+
+    def _is_behind(self, tap: str, head: str) -> bool:
+        """Whether the tap is the head, holds it, lies in it, or follows it in a sequence."""
+        if not tap or _inside(head, tap) or _inside(tap, head):
+            return True
+        parts = head.split(".")
+        for depth in range(len(parts)):
+            parent = ".".join(parts[:depth])
+            if isinstance(holder := self._module.get_submodule(parent), nn.Sequential):
+                names = [name for name, _ in holder.named_children()]
+                later = names[names.index(parts[depth]) + 1 :]
+                if any(_inside(tap, f"{parent}.{name}" if parent else name) for name in later):
+                    return True
+        return False
+
+    def _behind_head(self, tap: str) -> UsageError:
+        return UsageError(
+            f"the tap {tap!r} is the classifier ({', '.join(self.head_names)}), holds it, or lies behind it",
+            why="The learned head stands in the classifier's place, so features are read before it.",
+            hint=f"Taps: {', '.join(self.taps())}; or the dotted name of any module before the classifier.",
         )
 
     # -- nn.Module --------------------------------------------------------------------------------------------------
