@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import __version__
 from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
+from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
-from zoo.adapt.heads import check_head, head_kind
+from zoo.adapt.heads import check_head
 from zoo.adapt.learner import Fitted, Learner
-from zoo.adapt.record import HISTORY, RUN, SCHEMA, preprocessing_of, read_history, read_record
+from zoo.adapt.record import HISTORY, RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient, Model
 from zoo.catalog.spec import Backbone, Strategy, Weights, check_weights
@@ -161,96 +160,6 @@ def model_tensors(learner: Learner) -> dict[str, Tensor]:
     model = learner.model
     dropped = tuple(f"backbone.{name}." for name in model.backbone.head_names)
     return {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(("extras.", *dropped))}
-
-
-def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
-    """What run.json holds."""
-    source, network = learner.source, learner.model.backbone
-    versions = {report.name: report.version for report in learner.registry.reports()}
-    backbone: dict[str, Any] = {
-        "name": source.name,
-        "in_chans": network.in_chans,
-        "tap": network.tap,
-        "head": ",".join(network.head_names),
-    }
-    weights = None
-    if isinstance(source, NamedSource):
-        backbone |= {
-            "plugin": source.spec.plugin,
-            "plugin_version": versions.get(source.spec.plugin),
-            "num_classes": network.num_classes,
-            "options": dict(source.weights.options) if source.weights else {},
-            "params": source.spec.params,
-        }
-        if source.weights:
-            weights = {
-                "name": source.weights.name,
-                "sha256": network.weights_id,
-                "source": None if source.weights.source.startswith(_LOCAL) else source.weights.source,
-                "license": source.weights.license,
-                "trained_on": source.weights.trained_on,
-            }
-    return {
-        "schema": SCHEMA,
-        "state": "done",
-        "zoo": __version__,
-        "composition": {
-            "backbone": backbone,
-            "weights": weights,
-            "strategy": _strategy_facts(learner, versions),
-            "head": head_kind(learner.model.head),
-            "num_features": network.num_features,
-            "embedded": embed,
-        },
-        "task": {"kind": learner.task.kind, "classes": list(learner.task.classes)},
-        "preprocessing": _plain(network.preprocessing) if network.preprocessing else None,
-        "seed": learner.seed,
-        "device": learner.placement.device.type,
-        "precision": learner.placement.precision,
-        "data": learner.record["data"],
-        "metrics": learner.evaluation.as_json(),
-        "seconds": learner.record["seconds"],
-        "notes": learner.notes,
-        "versions": {
-            "python": ".".join(map(str, sys.version_info[:3])),
-            "torch": torch.__version__,
-        },
-    }
-
-
-def _strategy_facts(learner: Learner, versions: Mapping[str, str | None]) -> dict[str, Any]:
-    strategy = learner.strategy
-    if isinstance(strategy, AbsentStrategy):
-        return {
-            "name": strategy.name,
-            "plugin": strategy.plugin,
-            "plugin_version": strategy.plugin_version,
-            "options": dict(strategy.options),
-        }
-    spec = learner.spec or _registered(strategy, learner.registry)
-    fields = dataclasses.fields(strategy)  # type: ignore[arg-type]
-    return {
-        "name": spec.name if spec else type(strategy).__name__,
-        "plugin": spec.plugin if spec else None,
-        "plugin_version": versions.get(spec.plugin) if spec else None,
-        "options": {field.name: _plain(getattr(strategy, field.name)) for field in fields if field.init},
-    }
-
-
-def _registered(strategy: ClosedForm | Gradient, registry: Registry) -> Strategy | None:
-    """The spec whose class a strategy object is of."""
-    kind = type(strategy)
-    for spec in registry.strategies():
-        # Only what may be it is imported.
-        if isinstance(spec.make, str) and spec.make.rpartition(":")[2].rpartition(".")[2] != kind.__name__:
-            continue
-        try:
-            found = load_target(spec.make, plugin=spec.plugin)
-        except PluginError:
-            continue
-        if found is kind:
-            return spec
-    return None
 
 
 def _strategy(
@@ -450,19 +359,6 @@ def _possible(accelerator: str, precision: str) -> str:
     except UsageError:
         return "auto"
     return precision
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value; what has none is named by its text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, nn.Module):
-        return type(value).__name__
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _write(path: Path, text: str) -> None:
