@@ -59,7 +59,7 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
         "composition": {
             "backbone": backbone,
             "weights": weights,
-            "strategy": _strategy_facts(learner, versions),
+            "strategy": {**_strategy_facts(learner, versions), "resolved": learner.record.get("resolved", {})},
             "head": head_kind(learner.model.head),
             "num_features": network.num_features,
             "embedded": embed,

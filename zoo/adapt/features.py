@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
@@ -130,12 +130,12 @@ def _token(network: Network) -> str:
     return token
 
 
-def state_hash(network: Network) -> str:
-    """sha256 over every tensor of the network, names, types and shapes included."""
+def state_hash(network: nn.Module) -> str:
+    """sha256 over every tensor of the module, names, types and shapes included."""
     return hashlib.sha256(json.dumps(tensor_hashes(network)).encode()).hexdigest()
 
 
-def tensor_hashes(network: Network) -> dict[str, str]:
+def tensor_hashes(network: nn.Module) -> dict[str, str]:
     """Tensor name -> sha256 of its type, shape and values."""
     hashes = {}
     for name, tensor in network.state_dict().items():

@@ -141,12 +141,12 @@ class Learner:
         notes = [*self.advice, *rows.notes]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model, history, seconds = self._learn(network, rows, notes, progress)
+            model, history, facts = self._learn(network, rows, notes, progress)
         outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
-        spent = {**seconds, "total": time.perf_counter() - began}
+        facts["seconds"]["total"] = time.perf_counter() - began
         self.notes = notes
-        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), "seconds": spent})
+        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), **facts})
         return self
 
     @property
@@ -156,7 +156,7 @@ class Learner:
 
     def _learn(
         self, network: Network, rows: Rows, notes: list[str], progress: Progress | None
-    ) -> tuple[Model, list[dict[str, Any]], dict[str, float]]:
+    ) -> tuple[Model, list[dict[str, Any]], dict[str, Any]]:
         passes: list[float] = []
 
         def features() -> tuple[Tensor, np.ndarray]:
@@ -183,7 +183,8 @@ class Learner:
         else:
             model, history = self._train(network, rows, context, progress)
         spent = time.perf_counter() - start
-        return model, history, {"features": sum(passes), "fit": spent - sum(passes)}
+        seconds = {"features": sum(passes), "fit": spent - sum(passes)}
+        return model, history, {"seconds": seconds, "resolved": context.resolved}
 
     def _solve(self, network: Network, rows: Rows, context: Context) -> Model:
         assert isinstance(self.strategy, ClosedForm)

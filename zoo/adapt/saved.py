@@ -149,7 +149,11 @@ def load(
         task=task,
         evaluation=Evaluation.from_json(record["metrics"]),
         history=history,
-        record={"data": record["data"], "seconds": record["seconds"]},
+        record={
+            "data": record["data"],
+            "seconds": record["seconds"],
+            "resolved": composition["strategy"].get("resolved", {}),
+        },
     )
     learner.notes = list(record["notes"])
     return learner

@@ -113,6 +113,7 @@ class Context:
         source_head: the classifier that came with the weights, or None.
         pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
+        resolved: the training loop writes here what it settled of the options left open, such as lr and epochs.
     """
 
     task: Task
@@ -126,6 +127,7 @@ class Context:
     source_head: nn.Module | None = None
     pretrained: bool = False
     notes: list[str] = field(default_factory=list)
+    resolved: dict[str, Any] = field(default_factory=dict)
 
 
 class Model(nn.Module):

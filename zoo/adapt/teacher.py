@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo.adapt.features import FeatureStore, shared_store, to_device
+from zoo.adapt.features import FeatureStore, shared_store, state_hash, to_device
 from zoo.adapt.learner import Learner
 from zoo.adapt.source import NamedSource
 from zoo.catalog.names import is_path
@@ -147,13 +148,32 @@ class _Answering(nn.Module):
 def resolve_teacher(
     teacher: Any, *, registry: Registry, placement: Placement, store: FeatureStore | None = None
 ) -> Teacher:
-    """Make a teacher of whatever was given as one.
+    """Make a teacher of whatever was given as one. No random number is drawn, so a student does not depend on how.
 
     Raises:
         UsageError: nothing was given, or the backbone has no classifier of its own.
         NotFoundError: no such run or backbone.
     """
-    store = store or shared_store()
+    with torch.random.fork_rng():  # a run or a backbone that is loaded draws values that its file then replaces
+        return _resolve(teacher, registry, placement, store or shared_store())
+
+
+def describe_teacher(teacher: Any) -> Any:
+    """What a record keeps of a teacher: a name or a path as text; else what it is and the sha256 of its tensors."""
+    if teacher is None or isinstance(teacher, (str, Mapping)):
+        return teacher
+    if isinstance(teacher, Path):
+        return str(teacher)
+    if isinstance(teacher, Learner):
+        state = state_hash(teacher.model) if teacher.fitted else None
+        return {"learner": teacher.strategy_name, "backbone": teacher.source.name, "state": state}
+    if isinstance(teacher, nn.Module):
+        inner = teacher.module if isinstance(teacher, Network) else teacher
+        return {"module": type(inner).__name__, "state": state_hash(teacher)}
+    return type(teacher).__name__
+
+
+def _resolve(teacher: Any, registry: Registry, placement: Placement, store: FeatureStore) -> Teacher:
     if teacher is None:
         raise UsageError(
             "distillation needs a teacher",
@@ -166,6 +186,12 @@ def resolve_teacher(
     if isinstance(teacher, nn.Module):
         # A copy: it will be moved, and the caller's stays as it is.
         return _of_module(copy.deepcopy(teacher).to(placement.device), placement, store)
+    if isinstance(teacher, Mapping):
+        what = teacher.get("learner") or teacher.get("module")
+        raise UsageError(
+            f"the teacher of this run ({what}) is not here: only its description was saved",
+            hint="Compose again with that teacher, or give the folder of its run.",
+        )
     raise UsageError(f"{teacher!r} is no teacher", hint="Give a run, a learner, a backbone or a module.")
 
 
@@ -203,7 +229,7 @@ def _of_module(module: nn.Module, placement: Placement, store: FeatureStore, nam
             module = Network(module)
         except UsageError:
             module = Network(_Answering(module), head="answer")
-    task = Task(CLASSES, module.classes) if module.classes else None
+    task = Task(module.task_kind or CLASSES, module.classes) if module.classes else None
     return Teacher(name or module.weights or repr(module), module, None, task, placement, store)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,7 @@ def train(
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `model` as `strategy` says, in place.
+    """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open.
 
     Dropout is active in trained stages only; biases and norms do not decay. Where BatchNorm trains, a last batch of
     one row joins the one before it.
@@ -63,7 +64,7 @@ def train(
             or a frozen tensor changed.
         UsageError: a stage that does not exist, or nothing to train.
     """
-    strategy = strategy.resolve(context)
+    given, strategy = strategy, strategy.resolve(context)
     _add_extras(model, strategy.prepare(model, context), context.placement.device)
     model.to(memory_format=context.placement.memory_format)
     freeze_batchnorm = strategy.freezes_batchnorm(context)
@@ -71,6 +72,7 @@ def train(
     if joins and steps_per_epoch > 1 and context.rows % strategy.batch_size == 1 < strategy.batch_size:
         steps_per_epoch -= 1
     plan = _Plan(model, strategy, steps_per_epoch)
+    context.resolved.update(_settled(given, strategy, plan.epochs))
     history: list[dict[str, Any]] = []
     with left_as_found(model), accelerated(context.placement) as accelerator:
         guard = FrozenGuard(model, plan.factors, freeze_batchnorm=freeze_batchnorm)
@@ -87,6 +89,17 @@ def train(
     strategy.finish(model, context)
     model.eval()
     return history
+
+
+def _settled(given: Gradient, used: Gradient, epochs: int) -> dict[str, Any]:
+    """The options, by name, whose value was settled for this fit."""
+    settled: dict[str, Any] = {}
+    for field in dataclasses.fields(used):
+        before = getattr(given, field.name, None)
+        now = epochs if field.name == "epochs" else getattr(used, field.name)
+        if now is not before and now != before:
+            settled[field.name] = now
+    return settled
 
 
 def _add_extras(model: Model, extras: Mapping[str, nn.Module], device: torch.device) -> None:

@@ -98,9 +98,10 @@ def fit(
         options.setdefault("batch_size", batch_size)
     found = registry.backbone(backbone.partition(".")[0] if "." in backbone else backbone)
     run = run or free_run(found.name, spec.name)
-    if run.exists():
-        raise UsageError(f"{run} exists already", hint="Choose another folder with -o, or remove it.")
     from zoo.adapt.compose import compose
+    from zoo.adapt.saved import check_place
+
+    check_place(run)
 
     _refuse_reserved(spec.name, options, compose)
     learner = compose(

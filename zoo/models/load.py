@@ -88,6 +88,7 @@ def load_network(
         classes=filled.classes(),
         options=build.options,
         num_classes=filled.num_classes,
+        task_kind=filled.task_kind(),
     )
 
 
@@ -275,6 +276,10 @@ class _Filling:
         if len(names) != self.num_classes:
             raise IntegrityError(f"{self.path} names {len(names)} classes and has {self.num_classes}")
         return tuple(names)
+
+    def task_kind(self) -> str | None:
+        """The kind of task that the classifier was fitted for, from the file's metadata."""
+        return None if self.new_head else self.header.metadata.get("task")
 
 
 def _differs(expected: Tensor, info: TensorInfo, *, adapted: bool) -> str | None:
