@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.models.network import find_head, pool
+from zoo.models.network import pool
+from zoo.models.stages import find_head
 
 
 @dataclass(frozen=True)

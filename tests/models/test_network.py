@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
 from zoo.errors import DataError, PluginError, UsageError
-from zoo.models.network import HEAD, Network, derive_stages, find_head, pool, running_in_eval
+from zoo.models.network import Network, pool, running_in_eval
+from zoo.models.stages import HEAD, derive_stages, find_head
 
 FAMILIES = [
     "vgg11",

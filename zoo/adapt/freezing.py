@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from zoo.adapt.strategy import Model
 from zoo.errors import TrainingError, UsageError
-from zoo.models.network import HEAD, Network
+from zoo.models.network import Network
+from zoo.models.stages import HEAD
 
 #: Learning-rate factor by stage; 0 or absent = frozen.
 Factors = Mapping[str, float]

@@ -17,7 +17,8 @@ from zoo.catalog.spec import Weights, check_weights
 from zoo.errors import UsageError
 from zoo.models.build import Builder
 from zoo.models.load import load_network
-from zoo.models.network import Network, find_head
+from zoo.models.network import Network
+from zoo.models.stages import find_head
 from zoo.models.tensors import write_tensors
 from zoo.weights.register import refuse_taken, register_file
 

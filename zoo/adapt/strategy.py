@@ -25,7 +25,8 @@ from zoo.adapt.options import at_least_zero, below_one, check_types, one_of, pos
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import UsageError
 from zoo.models.accelerator import Placement
-from zoo.models.network import HEAD, Network
+from zoo.models.network import Network
+from zoo.models.stages import HEAD
 
 __all__ = [
     "UNLABELLED",

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from zoo.catalog.spec import Backbone, Weights
 from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
-from zoo.models.network import Network, find_head
+from zoo.models.network import Network
+from zoo.models.stages import find_head
 from zoo.models.stem import adapt_stem, first_convolution
 from zoo.settings import Settings
 from zoo.weights.header import Header, TensorInfo, read_header

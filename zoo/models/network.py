@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
 from zoo.errors import DataError, PluginError, UsageError
-
-#: The stage that holds the classifier.
-HEAD: Final = "head"
+from zoo.models.stages import HEAD, derive_stages, find_head, inside
 
 #: What torch says where an input is of the wrong shape for a layer.
 _SHAPE_ERRORS: Final = (
@@ -230,7 +228,7 @@ class Network(nn.Module):
         owner.sort(key=lambda pair: len(pair[0]), reverse=True)
         first = next(iter(groups))
         for parameter, _ in self._module.named_parameters():
-            stage = next((name for prefix, name in owner if _inside(parameter, prefix)), first)
+            stage = next((name for prefix, name in owner if inside(parameter, prefix)), first)
             groups[stage].append(parameter)
         return {name: members for name, members in groups.items() if members}
 
@@ -245,7 +243,7 @@ class Network(nn.Module):
     def stage_of(self, module: str) -> str:
         """The stage that a module, a parameter or a buffer (by dotted name) belongs to."""
         for name, prefixes in self._stage_modules().items():
-            if any(_inside(module, prefix) or _inside(prefix, module) for prefix in prefixes):
+            if any(inside(module, prefix) or inside(prefix, module) for prefix in prefixes):
                 return name
         return next(iter(self._stage_modules()))
 
@@ -271,7 +269,7 @@ class Network(nn.Module):
 
     def _is_behind(self, tap: str, head: str) -> bool:
         """Whether the tap is the head, holds it, lies in it, or follows it in a sequence."""
-        if not tap or _inside(head, tap) or _inside(tap, head):
+        if not tap or inside(head, tap) or inside(tap, head):
             return True
         parts = head.split(".")
         for depth in range(len(parts)):
@@ -279,7 +277,7 @@ class Network(nn.Module):
             if isinstance(holder := self._module.get_submodule(parent), nn.Sequential):
                 names = [name for name, _ in holder.named_children()]
                 later = names[names.index(parts[depth]) + 1 :]
-                if any(_inside(tap, f"{parent}.{name}" if parent else name) for name in later):
+                if any(inside(tap, f"{parent}.{name}" if parent else name) for name in later):
                     return True
         return False
 
@@ -333,79 +331,6 @@ def pool(features: Any, module: nn.Module | None = None) -> Tensor:
     return features.flatten(1)
 
 
-def find_head(module: nn.Module, declared: str | None = None) -> tuple[str, ...]:
-    """Dotted names of the classifier's modules: the declared ones, else timm's, else the last linear layer."""
-    found: Any = declared.split(",") if declared else None
-    if found is None:
-        config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
-        found = config.get("classifier") if isinstance(config, Mapping) else getattr(config, "classifier", None)
-    if found is None:
-        found = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)][-1:]
-    names = tuple(name.strip() for name in ([found] if isinstance(found, str) else found))
-    known = dict(module.named_modules())
-    if not names or any(name not in known or not name for name in names):
-        raise UsageError(
-            f"{type(module).__name__} has no classifier {', '.join(names) or 'that can be found'}",
-            hint="Name it: Backbone(head='fc'), or compose(..., backbone_head='fc') for a module of your own.",
-        )
-    return names
-
-
-def derive_stages(module: nn.Module, head: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Stages read off the module's children, in order.
-
-    Containers called `blocks`, `stages`, `features` ... give one stage per child; a container, or a module of several
-    layers, whose name ends in a digit (`layer1`, `s1`) is one stage; layers before the first container are the `stem`;
-    later ones, each run together, are called after the first of the run.
-    """
-    stages: dict[str, tuple[str, ...]] = {}
-    run: list[str] = []
-
-    def close_run() -> None:
-        if run:
-            stages[run[0] if stages else "stem"] = tuple(run)
-            run.clear()
-
-    def visit(parent: nn.Module, prefix: str) -> None:
-        for name, child in parent.named_children():
-            path = f"{prefix}{name}"
-            if path in head:
-                continue
-            if any(name.startswith(f"{path}.") for name in head):
-                if next(iter(child.parameters(recurse=True)), None) is not None:
-                    run.extend(_beside_head(child, path, head))
-                continue
-            container = isinstance(child, (nn.Sequential, nn.ModuleList)) and len(child) > 1
-            if container and not name[-1].isdigit():
-                close_run()
-                for index, _ in child.named_children():
-                    stages[f"{path}.{index}"] = (f"{path}.{index}",)
-            elif name[-1].isdigit() and (container or _has_layers(child)):
-                close_run()
-                stages[path] = (path,)
-            else:
-                run.append(path)
-
-    visit(module, "")
-    close_run()
-    stages[HEAD] = head
-    return stages
-
-
-def _beside_head(child: nn.Module, path: str, head: tuple[str, ...]) -> Iterator[str]:
-    """What stands before the head in the module that holds it. What stands behind it sees logits: no place to tap."""
-    for name, _ in child.named_children():
-        inner = f"{path}.{name}"
-        if any(_inside(target, inner) for target in head):
-            return
-        yield inner
-
-
-def _has_layers(module: nn.Module) -> bool:
-    """Whether several of its children have parameters."""
-    return sum(next(child.parameters(), None) is not None for child in module.children()) > 1
-
-
 @contextmanager
 def running_in_eval(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; every submodule gets its own mode back."""
@@ -416,10 +341,6 @@ def running_in_eval(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes:
             child.training = mode
-
-
-def _inside(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def _call(module: nn.Module, x: Any) -> Any:

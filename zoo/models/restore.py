@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.errors import IntegrityError
 from zoo.models.build import Builder, fill_unsaved
-from zoo.models.network import Network, find_head
+from zoo.models.network import Network
+from zoo.models.stages import find_head
 
 #: Differences named in an error.
 _NAMED = 5

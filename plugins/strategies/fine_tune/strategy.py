@@ -15,7 +15,7 @@ from zoo.adapt.solve import solve_head
 from zoo.adapt.strategy import Batch, Context, Gradient, Model, below_one, one_of, positive, task_loss
 from zoo.data.task import CLASSES
 from zoo.errors import UsageError
-from zoo.models.network import HEAD
+from zoo.models.stages import HEAD
 
 #: Peak learning rates where none is given: gentle to weights that know something, the usual one for random ones.
 PRETRAINED_LR: Final = 3e-4

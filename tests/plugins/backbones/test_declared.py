@@ -10,7 +10,8 @@ from zoo_plugins.backbones import alexnet, cifar_resnet, resnet, source_cnn, vgg
 
 import zoo
 from zoo.catalog.targets import load
-from zoo.models.network import HEAD, Network
+from zoo.models.network import Network
+from zoo.models.stages import HEAD
 
 SPECS = [spec for plugin in (alexnet, cifar_resnet, resnet, source_cnn, vgg) for spec in plugin.zoo_backbones()]
 ONE_EACH = [
