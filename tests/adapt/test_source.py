@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_any_module_before_the_classifier_can_be_tapped() -> None:
         zoo.compose("tiny", "linear-probe", weights=None, tap="middle")
 
 
-def test_an_own_module_with_a_tap_and_no_preprocessing() -> None:
+def test_an_own_module_with_a_tap_and_no_preprocessing(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2))
     data = (torch.randn(24, 6), np.arange(24) % 2)
@@ -46,6 +48,8 @@ def test_an_own_module_with_a_tap_and_no_preprocessing() -> None:
         learner = zoo.compose(module, strategy, tap="1", **options).fit(data)
         assert learner.model.backbone.num_features == 5
         assert learner.predict(data[0]).shape == (24,)
+        again = zoo.load(learner.save(tmp_path / strategy), backbone=module)
+        assert zoo.load(again.save(tmp_path / f"{strategy}-again"), backbone=module).model.backbone.num_features == 5
 
 
 @pytest.mark.usefixtures("tiny_plugin")

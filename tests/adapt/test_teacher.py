@@ -97,3 +97,15 @@ def test_what_a_fit_settled_is_kept(pictures) -> None:
     scratch = compose("from-scratch", recipe="article", epochs=1).fit(pictures).record["resolved"]
     assert (scratch["lr"], scratch["optimizer"], scratch["clip"]) == (0.01, "sgd", None)
     assert compose("linear-probe").fit(pictures).record["resolved"] == {}
+
+
+def test_a_record_describes_a_teacher_that_has_no_name(pictures, tmp_path: Path) -> None:
+    teacher = compose("linear-probe").fit(pictures)
+    student = compose("distillation", teacher=teacher, epochs=1).fit(pictures)
+    run = student.save(tmp_path / "run")
+    options = json.loads((run / "run.json").read_text())["composition"]["strategy"]["options"]
+    assert options["teacher"] == describe_teacher(teacher)
+    again = zoo.load(run, accelerator="cpu")
+    np.testing.assert_array_equal(again.predict_proba(pictures[0]), student.predict_proba(pictures[0]))
+    with pytest.raises(UsageError, match="only its description was saved"):
+        again.fit(pictures)

@@ -17,6 +17,7 @@ from zoo.adapt.learner import Learner
 from zoo.adapt.record import SCHEMA
 from zoo.adapt.source import NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient
+from zoo.adapt.teacher import describe_teacher
 from zoo.catalog.spec import Strategy
 from zoo.catalog.targets import load
 from zoo.errors import PluginError
@@ -95,8 +96,12 @@ def _strategy_facts(learner: Learner, versions: Mapping[str, str | None]) -> dic
         "name": spec.name if spec else type(strategy).__name__,
         "plugin": spec.plugin if spec else None,
         "plugin_version": versions.get(spec.plugin) if spec else None,
-        "options": {field.name: _plain(getattr(strategy, field.name)) for field in fields if field.init},
+        "options": {field.name: _option(field.name, getattr(strategy, field.name)) for field in fields if field.init},
     }
+
+
+def _option(name: str, value: Any) -> Any:
+    return describe_teacher(value) if name == "teacher" else _plain(value)
 
 
 def _registered(strategy: ClosedForm | Gradient, registry: Registry) -> Strategy | None:

@@ -143,6 +143,8 @@ def load(
         tensors = {**_source_tensors(source, composition), **tensors}
     network = _network(source, record, _under("backbone.", tensors), where)
     head = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
+    if not network.knows_width:  # no batch was seen yet
+        network.note_width(composition["num_features"])
     learner = Learner(source, strategy, spec, placement=placement, seed=record["seed"], registry=registry)
     learner.fitted = Fitted(
         model=Model(network, head).to(placement.device).eval(),
