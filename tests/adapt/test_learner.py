@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 import zoo
 from zoo.adapt.features import FeatureStore, state_hash
+from zoo.adapt.strategy import ClosedForm, Context
 from zoo.catalog.spec import Preprocessing
 from zoo.errors import DataError, IntegrityError, NotFoundError, UsageError
 from zoo.testing.networks import Tiny, TinyPair
@@ -238,7 +240,6 @@ class TestOwnModule:
         np.testing.assert_array_equal(shared, alone)
 
     def test_a_closed_form_that_changes_the_network(self, pictures) -> None:
-        from zoo.adapt.strategy import ClosedForm
         from zoo.errors import TrainingError
 
         @dataclasses.dataclass(frozen=True)
@@ -296,6 +297,35 @@ class TestOwnModule:
         ids = np.arange(240).reshape(40, 6) % 32
         learner = zoo.compose(TinyPair(), "linear-probe").fit(((ids, np.ones((40, 6), np.float32)), np.arange(40) % 2))
         assert learner.evaluation.n == 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifted(ClosedForm):
+    """Centres on the target's mean instead of the source's; what it saw is kept in the bias."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"target"})
+
+    def solve(self, features: torch.Tensor, targets: np.ndarray, context: Context) -> nn.Module:
+        head = nn.Linear(features.shape[1], context.task.outputs)
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.copy_(context.target.mean(dim=0)[: context.task.outputs])
+        return head
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+class TestTarget:
+    def test_a_closed_form_sees_the_target_features(self, pictures) -> None:
+        x, y = pictures
+        learner = zoo.compose("tiny", Shifted(), weights=None, precision="fp32").fit((x, y), target=255 - x)
+        split = zoo.data.open.open_data(255 - x, labelled=False).train
+        network = learner.source.network()
+        expected = FeatureStore().features(network, split, learner.placement).mean(dim=0)
+        torch.testing.assert_close(learner.model.head.bias.detach(), expected[:3])
+
+    def test_it_must_be_given(self, pictures) -> None:
+        with pytest.raises(UsageError, match="needs unlabelled target"):
+            zoo.compose("tiny", Shifted(), weights=None).fit(pictures)
 
 
 @pytest.mark.usefixtures("tiny_plugin")

@@ -172,6 +172,7 @@ class Learner:
             rows=len(rows.all),
             features=features,
             teacher=self._teacher(network, rows, notes, progress),
+            target=self._features(network, rows.unlabelled, progress, "target") if "target" in self.needs else None,
             source_head=network.source_head,
             pretrained=self.source.pretrained,
             notes=notes,

@@ -47,6 +47,11 @@ class Rows:
     report_name: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def unlabelled(self) -> Split:
+        """The rows without a label."""
+        return self.all.subset(range(len(self.train), len(self.all)))
+
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch."""
         return math.ceil(len(self.all) / batch_size)

@@ -59,16 +59,12 @@ class Batch:
         y: (N,) class indices, or (N, C) floats. Rows without a label hold `UNLABELLED` (or NaN).
         index: (N,) row numbers in the training rows, on the CPU, for what is known per sample (a teacher's outputs).
         epoch: counted from 0.
-        view: which replayable augmentation of the samples this is; 0 = none.
-        target: a batch of unlabelled target samples, for strategies that need "target".
     """
 
     x: Any
     y: Tensor
     index: Tensor
     epoch: int = 0
-    view: int = 0
-    target: Any = None
 
     @property
     def labelled(self) -> Tensor:
@@ -108,9 +104,8 @@ class Context:
         rows: number of training rows, those without labels included.
         features: call it for (features (N, D) float32, targets) of the labelled training rows at the tap, from the
             feature store; costs one pass at most.
-        initial_state: the backbone's tensors before training, by name (for L2-SP, WiSE-FT).
         teacher: outputs per training row, where the strategy needs "teacher".
-        target: features of the unlabelled target rows, for closed-form strategies that need "target".
+        target: features (M, D) of the unlabelled target rows, for strategies that need "target".
         source_head: the classifier that came with the weights, or None.
         pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
@@ -122,7 +117,6 @@ class Context:
     seed: int = 0
     rows: int = 0
     features: Callable[[], tuple[Tensor, np.ndarray]] | None = None
-    initial_state: Mapping[str, Tensor] = field(default_factory=dict)
     teacher: TeacherOutputs | None = None
     target: Tensor | None = None
     source_head: nn.Module | None = None
