@@ -6,7 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A slow machine is no fault of the code, and a test that failed must fail again.
+hypothesis.settings.register_profile("zoo", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("zoo")
 
 REAL_DATA = os.environ.get("ZOO_REAL_DATA")
 
