@@ -274,7 +274,7 @@ class TestWeights:
 
     def test_a_name_of_another_architecture(self, refused: Refused, tiny_weights: Path) -> None:
         how = ("--backbone", "tiny", "--name", "tyni.x")
-        refused(2, "registry", "register", tiny_weights, *how, says=("'tyni.x'", "tiny.TAG"))
+        refused(2, "usage", "register", tiny_weights, *how, says=("tyni.x", "tiny.TAG"))
 
     def test_a_name_that_is_taken(self, refused: Refused, tiny_weights: Path) -> None:
         how = ("--backbone", "tiny", "--name", "tiny.colours")

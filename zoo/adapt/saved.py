@@ -101,7 +101,7 @@ def check_place(run: Path) -> None:
 
 
 def _taken(run: Path) -> UsageError:
-    return UsageError(f"{run} exists already", hint="Choose another folder, or remove it.")
+    return UsageError(f"{run} exists already", hint="Choose another folder (-o), or remove it.")
 
 
 def load(
