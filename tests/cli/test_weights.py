@@ -77,6 +77,17 @@ def test_a_file_is_known_by_its_bytes(cli, file: Path, tmp_path: Path) -> None:
     assert said.json["license"] == "mit"
 
 
+def test_a_registry_that_does_not_read_the_users_file(file: Path, home: Path) -> None:
+    from zoo.catalog.registry import Registry
+    from zoo.catalog.spec import Weights
+    from zoo.weights.register import register_file
+
+    weights = Weights(name="tiny.alone", backbone="tiny", source="file:")
+    added = register_file(file, weights, Registry(files=[]))
+    assert Path(added.source.removeprefix("file:")).read_bytes() == file.read_bytes()
+    assert "tiny.alone" in (home / "registry.toml").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "code", "word"),
     [("mine", 2, "tiny.TAG"), ("vgg11.mine", 2, "tiny.TAG"), ("tiny.a/b", 2, "tiny.TAG")],

@@ -44,7 +44,9 @@ def register_file(path: Path, weights: Weights, registry: Registry, *, replace: 
         bytes=blob.stat().st_size,
     )
     add_weights(settings.user_registry, entry, replace=replace)
-    return next(known for known in registry.weights(weights.name) if known.name == weights.name)
+    # A registry that was made without the user's file does not know the entry; its place is then said in full.
+    known = (one for one in registry.weights(weights.name) if one.name == weights.name)
+    return next(known, dataclasses.replace(entry, source=f"file:{blob}"))
 
 
 def refuse_taken(name: str, registry: Registry) -> None:
