@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from zoo.errors import UsageError
+
+#: Bytes of features kept on disk unless `ZOO_FEATURES_LIMIT` says otherwise.
+FEATURES_LIMIT: Final = 20 << 30
+_UNITS: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
+                 "t": 10**12, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}  # fmt: skip
 _TRUE = {"1", "true", "yes", "on"}
 
 
@@ -24,6 +31,28 @@ def _home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("zoo", appauthor=False)
+
+
+def _features_limit() -> int:
+    value = os.environ.get("ZOO_FEATURES_LIMIT", "").strip()
+    return parse_size(value, "ZOO_FEATURES_LIMIT") if value else FEATURES_LIMIT
+
+
+def parse_size(text: str, what: str = "a size") -> int:
+    """Bytes of "20GB", "512 MiB", "1e9" or "0".
+
+    Raises:
+        UsageError: it is no size; `what` names where it stood.
+    """
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = text.strip()[len(number) :].lower()
+    try:
+        size = float(number) * _UNITS[unit]
+        if not 0 <= size < 1 << 60:
+            raise ValueError
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{what}: {text!r} is no size", hint="Write 20GB, 500MB or 0.") from error
+    return int(size)
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,9 @@ class Settings:
     #: A plugin's fault raises instead of being reported (`ZOO_STRICT`).
     strict: bool = field(default_factory=lambda: _flag("ZOO_STRICT"))
 
+    #: Bytes of features kept on disk; 0 = none (`ZOO_FEATURES_LIMIT`).
+    features_limit: int = field(default_factory=_features_limit)
+
     @property
     def user_registry(self) -> Path:
         """The user's own ledger, where `register` and `publish` write."""
@@ -58,3 +90,8 @@ class Settings:
     def blobs(self) -> Path:
         """Weights by their hash: `blobs/sha256/ab/abcd...`."""
         return self.home / "blobs" / "sha256"
+
+    @property
+    def features(self) -> Path:
+        """Features by the network they are of: `features/SPACE`."""
+        return self.home / "features"

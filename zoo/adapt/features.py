@@ -1,44 +1,144 @@
 """The feature store: one forward pass over each sample, shared by everything that asks for features.
 
-A feature is keyed by its *space* (which network, in which state, read where and how) and its *row* (sha256 of the raw
-sample), so a data set that grew costs only its new samples and identical samples are computed once.
+A feature is keyed by its *space* (which network, in which state, read where and how: `zoo.adapt.space`) and its *row*
+(sha256 of the raw sample), so a data set that grew costs only its new samples and identical samples are computed once.
+Nothing about labels enters it. Spaces of named backbones are kept on disk (`zoo.adapt.shards`), those of your own
+modules in memory.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import uuid
-from collections.abc import Callable
-from typing import Any, Final
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from zoo.adapt.extract import extract, to_device
+from zoo.adapt.kept import kept_features, trim_features
+from zoo.adapt.shards import SHARD_BYTES, Shard, SpaceFolder
+from zoo.adapt.space import is_private, space_facts, space_key, state_hash, tensor_hashes
+from zoo.adapt.table import Table
 from zoo.data.dataset import Split
-from zoo.data.loading import batches
-from zoo.data.preprocess import reader
 from zoo.models.accelerator import Placement
-from zoo.models.network import Network, running_in_eval
+from zoo.models.network import Network
+from zoo.settings import Settings
 
-#: Counts up when extraction changes what a feature is.
-VERSION: Final = 1
+__all__ = ["FeatureStore", "Space", "extract", "shared_store", "state_hash", "tensor_hashes", "to_device"]
+
+#: A shard is also written once its oldest row has waited this long, so that a kill costs no more.
+SHARD_SECONDS: Final = 20.0
 
 Progress = Callable[[int, int], None]
 
 
-class FeatureStore:
-    """Features in memory, by space and row.
+class Space:
+    """Features of one network, read one way: the rows at hand, and those on disk.
 
     Args:
-        limit: bytes kept; the spaces used longest ago go first.
+        folder: where rows are kept; None = in memory alone.
+        settings: how much may be kept.
+        say: told what the user should know.
     """
 
-    def __init__(self, limit: int = 1 << 30) -> None:
+    def __init__(self, folder: SpaceFolder | None, settings: Settings | None, say: Callable[[str], None]) -> None:
+        self.table: Final = Table()
+        self._folder = folder
+        self._settings = settings
+        self._say = say
+        self._shards: list[Shard] = []
+        #: Rows that wait for their shard: digests, features and the number of their block.
+        self._waiting: list[tuple[Sequence[bytes], Tensor, int]] = []
+        self._since = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up what is on disk and not yet here: other processes write too."""
+        if self._folder is None:
+            return
+        found, damaged = self._folder.open({shard.path for shard in self._shards})
+        for shard in found:
+            self.table.add(list(shard.digests()), shard.features, mapped=True)
+        self._shards += found
+        if damaged:
+            self._say(f"{damaged} damaged file{'s' * (damaged > 1)} of features removed: they are computed again")
+
+    def add(self, digests: Sequence[bytes], features: Tensor, *, keep: bool = True) -> None:
+        """Take up rows that were just computed; `keep` = on disk too, where this space has one."""
+        number = self.table.add(digests, features)
+        if not keep or self._folder is None:
+            return
+        self._since = self._since if self._waiting else time.monotonic()
+        self._waiting.append((digests, features, number))
+        waiting = sum(block.nbytes for _, block, _ in self._waiting)
+        if waiting >= SHARD_BYTES or time.monotonic() - self._since > SHARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait. Where the disk is full or read-only they stay in memory, and that is said."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or self._folder is None:
+            return
+        digests = [digest for part, _, _ in waiting for digest in part]
+        features = torch.cat([block for _, block, _ in waiting])
+        try:
+            if not self._has_room(features.nbytes + 32 * len(digests)):
+                return
+            shard = self._folder.write(digests, features)
+        except OSError as error:
+            self._folder = None
+            self._say(f"features are kept in memory only: {error.strerror or error} ({error.filename})")
+            return
+        self.table.add(digests, shard.features, mapped=True, replace=True)
+        self.table.drop([number for _, _, number in waiting])
+        self._shards.append(shard)
+
+    def close(self) -> None:
+        """Write what waits; merge small shards where there are many."""
+        self.flush()
+        if self._folder is None:
+            return
+        before = {shard.path for shard in self._shards}
+        merged = self._folder.merge(self._shards)
+        for shard in merged:
+            if shard.path not in before:
+                self.table.add(list(shard.digests()), shard.features, mapped=True, replace=True)
+        self._shards = merged
+
+    def _has_room(self, nbytes: int) -> bool:
+        assert self._folder is not None
+        assert self._settings is not None
+        limit = self._settings.features_limit
+        spaces = kept_features(self._settings, facts=False)
+        own = sum(one.nbytes for one in spaces if one.path == self._folder.path)
+        if own + nbytes > limit:
+            self._folder = None
+            self._say(
+                f"features beyond {limit / 1e9:.3g} GB are kept in memory only (ZOO_FEATURES_LIMIT allows no more)"
+            )
+            return False
+        if sum(one.nbytes for one in spaces) + nbytes > limit:
+            trim_features(self._settings, limit - nbytes, keep={self._folder.path.name})
+        return True
+
+
+class FeatureStore:
+    """Features by space and row.
+
+    Args:
+        settings: where they are kept on disk, and how much; None = in memory alone.
+        limit: bytes kept in memory; the spaces used longest ago go first.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, limit: int = 1 << 30) -> None:
+        self.settings: Final = settings if settings is not None and settings.features_limit else None
         self.limit: Final = limit
-        #: space -> row -> feature (D,)
-        self._spaces: dict[str, dict[str, Tensor]] = {}
+        self._spaces: dict[str, Space] = {}
+        self._said: list[str] = []
 
     def features(
         self,
@@ -48,104 +148,89 @@ class FeatureStore:
         *,
         batch_size: int = 32,
         workers: int | None = None,
+        keep: bool = True,
         progress: Progress | None = None,
     ) -> Tensor:
         """Features (N, D) float32 on the CPU, one row per sample of the split, in its order.
 
-        Only samples this store has not seen in this space are computed. `progress` is called with (done, total).
+        Only samples this store has not seen in this space are computed. A large result is a mapped file: read it in
+        chunks of rows, and do not write to it.
+
+        Args:
+            keep: write new rows to disk; False = remember them in memory alone (predictions of passing samples).
+            progress: called with (done, total) of the rows that are computed.
         """
-        space = self._spaces.pop(key := space_key(network, placement), {})
-        self._spaces[key] = space
-        digests = [split.digest(i) for i in range(len(split))]
-        missing = list({digest: i for i, digest in enumerate(digests) if digest not in space}.values())
-        if missing:
-            rows = split.subset(sorted(missing))
-            done = 0
-            for found in extract(network, rows, placement, batch_size=batch_size, workers=workers):
-                for feature in found:
-                    space[rows.digest(done)] = feature
-                    done += 1
-                if progress:
-                    progress(done, len(rows))
-        result = torch.stack([space[digest] for digest in digests])
+        if not len(split):
+            return torch.empty((0, network.num_features))
+        space = self._space(network, placement)
+        digests = [bytes.fromhex(split.digest(i)) for i in range(len(split))]
+        places = space.table.locate(digests)
+        if (places < 0).any():
+            space.refresh()
+            places = space.table.locate(digests)
+        if (places < 0).any():
+            first: dict[bytes, int] = {}
+            for i in np.flatnonzero(places < 0).tolist():
+                first.setdefault(digests[i], i)
+            rows = split.subset(sorted(first.values()))
+            self._compute(space, network, rows, placement, batch_size, workers, keep, progress)
+            places = space.table.locate(digests)
+        result = space.table.gather(places, self.settings.features if self.settings else None)
         self._trim()
         network.note_width(result.shape[1])
         return result
 
+    def said(self) -> list[str]:
+        """What the user should know since this was last asked."""
+        said, self._said = self._said, []
+        return said
+
+    def _space(self, network: Network, placement: Placement) -> Space:
+        facts = space_facts(network, placement)
+        key = space_key(facts)
+        space = self._spaces.pop(key, None)
+        if space is None:
+            folder = None
+            if self.settings is not None and not is_private(facts):
+                folder = SpaceFolder(self.settings.features / key, facts)
+            space = Space(folder, self.settings, self._said.append)
+        self._spaces[key] = space
+        return space
+
+    def _compute(
+        self,
+        space: Space,
+        network: Network,
+        rows: Split,
+        placement: Placement,
+        batch_size: int,
+        workers: int | None,
+        keep: bool,
+        progress: Progress | None,
+    ) -> None:
+        done = 0
+        try:
+            for found in extract(network, rows, placement, batch_size=batch_size, workers=workers):
+                digests = [bytes.fromhex(rows.digest(i)) for i in range(done, done + len(found))]
+                space.add(digests, found, keep=keep)
+                done += len(found)
+                if progress:
+                    progress(done, len(rows))
+        finally:
+            space.close()
+
     def _trim(self) -> None:
-        size = sum(sum(row.nbytes for row in space.values()) for space in self._spaces.values())
+        size = sum(space.table.nbytes for space in self._spaces.values())
         while size > self.limit and len(self._spaces) > 1:
-            oldest = self._spaces.pop(next(iter(self._spaces)))
-            size -= sum(row.nbytes for row in oldest.values())
+            size -= self._spaces.pop(next(iter(self._spaces))).table.nbytes
 
 
-def extract(
-    network: Network, split: Split, placement: Placement, *, batch_size: int = 32, workers: int | None = None
-) -> Any:
-    """Yield features (n, D) float32 on the CPU, batch by batch, in the split's order.
-
-    Evaluation mode, no gradients, channels last, autocast in the placement's precision.
-    """
-    read = reader(network.preprocessing, network.in_chans)
-    with running_in_eval(network), torch.inference_mode(), placement.autocast():
-        for batch in batches(split, read, batch_size, workers=workers):
-            yield network.features(to_device(batch.x, placement)).float().cpu().clone()
-
-
-def to_device(x: Any, placement: Placement) -> Any:
-    """Move a batch's input to the device, pictures channels last."""
-    if isinstance(x, (tuple, list)):
-        return tuple(to_device(part, placement) for part in x)
-    if isinstance(x, dict):
-        return {name: to_device(part, placement) for name, part in x.items()}
-    if x.ndim == 4:
-        return x.to(placement.device, memory_format=placement.memory_format, non_blocking=True)
-    return x.to(placement.device, non_blocking=True)
-
-
-def space_key(network: Network, placement: Placement) -> str:
-    """What features of this network, read this way, are filed under (sha256, hex)."""
-    facts = {
-        "version": VERSION,
-        # The same tensors can stand behind another forward pass: a module without a name is known by itself alone.
-        "backbone": network.spec.full_name if network.spec and not network.own else f"module {_token(network)}",
-        "head": network.head_names,
-        "options": repr(sorted(network.options.items())),
-        "in_chans": network.in_chans,
-        "state": state_hash(network),
-        "tap": network.tap,
-        "preprocessing": repr(network.preprocessing),
-        "precision": placement.precision,
-        "device": placement.device.type,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _token(network: Network) -> str:
-    """A word that no other module of this process has."""
-    token = getattr(network, "_token", None)
-    if token is None:
-        token = uuid.uuid4().hex
-        object.__setattr__(network, "_token", token)
-    return token
-
-
-def state_hash(network: nn.Module) -> str:
-    """sha256 over every tensor of the module, names, types and shapes included."""
-    return hashlib.sha256(json.dumps(tensor_hashes(network)).encode()).hexdigest()
-
-
-def tensor_hashes(network: nn.Module) -> dict[str, str]:
-    """Tensor name -> sha256 of its type, shape and values."""
-    hashes = {}
-    for name, tensor in network.state_dict().items():
-        digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        hashes[name] = digest.hexdigest()
-    return hashes
+def shared_store(settings: Settings | None = None) -> FeatureStore:
+    """The store that learners of this process share unless they are given one."""
+    settings = settings or Settings()
+    return _store_at(settings.home, settings.features_limit)
 
 
 @functools.cache
-def shared_store() -> FeatureStore:
-    """The store that learners of this process share unless they are given one."""
-    return FeatureStore()
+def _store_at(home: Path, limit: int) -> FeatureStore:
+    return FeatureStore(Settings(home=home, features_limit=limit))

@@ -83,7 +83,7 @@ class Learner:
         self.placement = placement
         self.seed = seed
         self.registry = registry
-        self.store = store or shared_store()
+        self.store = store or shared_store(registry.settings)
         self.batch_size = 32
         self.fitted: Fitted | None = None
         #: What composing noticed; every fit begins its notes with it.
@@ -145,7 +145,7 @@ class Learner:
         outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
         facts["seconds"]["total"] = time.perf_counter() - began
-        self.notes = notes
+        self.notes = [*notes, *self.store.said()]
         self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), **facts})
         return self
 
@@ -232,9 +232,11 @@ class Learner:
         notes += teacher.notes(rows.task)
         return teacher.on(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
 
-    def _features(self, network: Network, split: Split, progress: Progress | None, what: str) -> Tensor:
+    def _features(
+        self, network: Network, split: Split, progress: Progress | None, what: str, *, keep: bool = True
+    ) -> Tensor:
         told = (lambda done, total: progress(what, done, total)) if progress else None
-        return self.store.features(network, split, self.placement, batch_size=self.batch_size, progress=told)
+        return self.store.features(network, split, self.placement, batch_size=self.batch_size, keep=keep, progress=told)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -270,16 +272,16 @@ class Learner:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         model = self.model
         split = x if isinstance(x, Split) else open_data(x, labelled=False).held_out
-        return probabilities(self._outputs(model, split, None), self.task).numpy()
+        return probabilities(self._outputs(model, split, None, keep=False), self.task).numpy()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the outputs."""
         return self.task.classes
 
-    def _outputs(self, model: Model, split: Split, progress: Progress | None) -> Tensor:
-        """(N, C) float32 outputs on the CPU."""
-        found = self._features(model.backbone, split, progress, "predict")
+    def _outputs(self, model: Model, split: Split, progress: Progress | None, *, keep: bool = True) -> Tensor:
+        """(N, C) float32 outputs on the CPU; `keep` = the features may be kept on disk."""
+        found = self._features(model.backbone, split, progress, "predict", keep=keep)
         with torch.inference_mode():
             return torch.cat(
                 [model.head(to_device(part, self.placement)).float().cpu() for part in found.split(4096)]

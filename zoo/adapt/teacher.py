@@ -155,7 +155,7 @@ def resolve_teacher(
         NotFoundError: no such run or backbone.
     """
     with torch.random.fork_rng():  # a run or a backbone that is loaded draws values that its file then replaces
-        return _resolve(teacher, registry, placement, store or shared_store())
+        return _resolve(teacher, registry, placement, store or shared_store(registry.settings))
 
 
 def describe_teacher(teacher: Any) -> Any:
