@@ -78,16 +78,35 @@ def test_verify_finds_damage_and_remove_removes(settings: Settings, tmp_path: Pa
         store.verify(sha256)
 
 
-def test_sweep_takes_orphans_only(settings: Settings) -> None:
+def test_sweep_takes_orphans_only(settings: Settings, tmp_path: Path, make: Make) -> None:
     store = Store(settings)
     store.parts.mkdir(parents=True)
-    names = {"add-1.part": 3600, "add-2.part": 0, "c.part": 3600, "d.part": 30 * 86400, "e.part": 30 * 86400}
-    for name, age in names.items():
+    (tmp_path / "x").write_bytes(make())
+    here = store.add(tmp_path / "x")
+    young, aged, noted, made, taken = (f"{digit}" * 64 for digit in "abcde")
+    Remembered(settings).note_converted(made, here)
+    kept = {f"{young}.part": 3600, f"{young}.etag": 3600, "add-held.part": 0}
+    gone = {
+        "add-1.part": 0,
+        f"{young}.made": 0,
+        f"{young}.made.part": 0,
+        f"{aged}.part": 8 * 86400,
+        f"{noted}.etag": 0,
+        f"{here}.part": 0,
+        f"{made}.part": 0,
+        "anything": 0,
+        "add-2.lock": 0,
+        f"{taken}.lock": 0,
+    }
+    for name, age in {**kept, **gone}.items():
         (store.parts / name).write_bytes(b"x")
         old(store.parts / name, age)
-    with FileLock(store.lock_of(store.parts / "e.part")):
-        removed = {path.name for path in store.sweep()}
-    assert removed == {"add-1.part", "d.part"}
+    with FileLock(store.lock_of(store.parts / "add-held.part")):
+        store.sweep()
+        assert {path.name for path in store.parts.iterdir()} == {*kept, "add-held.lock"}
+    store.sweep()
+    assert {path.name for path in store.parts.iterdir()} == {f"{young}.part", f"{young}.etag"}
+    assert store.ls() == [here]
 
 
 def test_is_pulled(settings: Settings, tmp_path: Path, make: Make) -> None:

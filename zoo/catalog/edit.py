@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from zoo.atomic import lock_beside, write_atomically, writing
 from zoo.catalog.spec import Preprocessing, Weights
 from zoo.errors import DiskError, NotFoundError, UsageError
 
@@ -71,13 +71,12 @@ def remove_weights(path: Path, name: str) -> None:
 @contextlib.contextmanager
 def _editing(path: Path) -> Iterator[TOMLDocument]:
     import tomlkit
-    from filelock import FileLock, Timeout
 
     from zoo.catalog import ledger
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT):
+        path = path.resolve()  # a link stays a link: the file it leads to is replaced
+        with writing(path, timeout=LOCK_TIMEOUT):
             if path.exists():
                 ledger.read(path)
                 document = tomlkit.parse(path.read_bytes().decode())
@@ -87,38 +86,13 @@ def _editing(path: Path) -> Iterator[TOMLDocument]:
             yield document
             text = tomlkit.dumps(document)
             ledger.parse(text, path)
-            _publish(path, text)
-    except Timeout:
+            write_atomically(path, text.encode())
+    except TimeoutError:
         raise DiskError(
-            f"another process has held {path}.lock for {LOCK_TIMEOUT} s", hint="Try again when it has ended."
+            f"another process has held {lock_beside(path)} for {LOCK_TIMEOUT} s", hint="Try again when it has ended."
         ) from None
     except OSError as error:
         raise DiskError(f"cannot write {path}", why=str(error)) from error
-
-
-def _publish(path: Path, text: str) -> None:
-    import tempfile
-
-    # A link stays a link: the file it leads to is replaced.
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.chmod(name, 0o644)
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _super_table() -> Any:

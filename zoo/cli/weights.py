@@ -94,7 +94,15 @@ def pull_verb(settings: Settings, names: tuple[str, ...], locked: bool, update: 
         for weights in wanted:
             assert weights is not None
             tick = (lambda have, total, name=weights.name: told(name, have, total or 0)) if told else None
-            got = pull(weights, settings=settings, registry=registry, locked=locked, update=update, progress=tick)
+            got = pull(
+                weights,
+                settings=settings,
+                registry=registry,
+                locked=locked,
+                update=update,
+                progress=tick,
+                note=out.note,
+            )
             rows.append({**dataclasses.asdict(got), "path": str(got.path)})
 
     def draw(console: Any) -> None:

@@ -8,6 +8,7 @@ with FakeHub() as hub:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -172,6 +173,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that was killed, or gave up
+            super().handle()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the tests read `requests`."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from zoo.atomic import PART, locked
 from zoo.catalog.spec import Weights
 from zoo.errors import DiskError, DownloadError, IntegrityError, NotFoundError, PluginError, ZooError
 from zoo.weights import hub
 from zoo.weights.files import CHUNK, disk_errors, hash_file
 from zoo.weights.header import read_header
+from zoo.weights.part import Part
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, HubFile, PluginFile, Source, WebFile
-from zoo.weights.store import Store
-from zoo.weights.transport import Broken, Budget, Patience, Token, chunks, request
+from zoo.weights.store import NOTE, Store
+from zoo.weights.transport import Broken, Budget, Note, Patience, Token, UnreachableError, chunks, request
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -30,6 +35,9 @@ Progress = Callable[[int, "int | None"], None]
 MAX_BYTES: Final = 64 * 2**30
 #: An attempt made progress if it brought this share of the file: a server that cuts every byte must end somewhere.
 _SHARE: Final = 1000
+_SIZE: Final = re.compile(r"[0-9]{1,15}")
+_ETAG: Final = re.compile(r'"[!#-~]{1,200}"')
+_DATE: Final = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +76,17 @@ def download(
     *,
     registry: Registry | None = None,
     progress: Progress | None = None,
+    note: Note | None = None,
     patience: Patience | None = None,
+    learn: Callable[[], str | None] | None = None,
+    record: Callable[[Got], None] | None = None,
 ) -> Got:
     """Bring the wanted bytes into the store.
+
+    Args:
+        note: told, at least every ten seconds of silence, what is waited for.
+        learn: the sha256 that another process recorded while this one waited for it.
+        record: told what is in the store, before another process that waits for the same goes on.
 
     Raises:
         NotFoundError: offline and not in the user's own Hub cache, or not at the source.
@@ -78,7 +94,8 @@ def download(
         IntegrityError: other bytes than promised came; nothing of them stays visible.
         DiskError: the disk is full, or not ours to write.
     """
-    return _Download(wanted, store, registry, progress, patience or Patience()).run()
+    job = _Download(wanted, store, registry, progress, note, patience or Patience())
+    return job.run(learn or (lambda: None), record or (lambda _: None))
 
 
 class _Download:
@@ -88,28 +105,51 @@ class _Download:
         store: Store,
         registry: Registry | None,
         progress: Progress | None,
+        note: Note | None,
         patience: Patience,
     ) -> None:
         self.wanted, self.store, self.registry = wanted, store, registry
-        self.progress, self.patience = progress, patience
+        self.progress, self.note, self.patience = progress, note, patience
+        self.budget = Budget(patience, str(wanted.source), note)
         self.source = wanted.source
         self.url = ""
         self.token: Token | None = None
+        # What must come, and the size that the server at hand speaks of.
         self.sha256, self.bytes = wanted.sha256, wanted.bytes
+        self.size: int | None = None
         self.pickled = self.source.file.endswith(PICKLES)
 
-    def run(self) -> Got:
+    def run(self, learn: Callable[[], str | None], record: Callable[[Got], None]) -> Got:
         if self.store.settings.offline:
-            if (got := self.at_hand()) is not None:
-                return got
-            self.refuse_offline()
-        if isinstance(self.source, HubFile):
-            self.ask_hub(self.source)
-        elif isinstance(self.source, WebFile):
-            self.url = self.source.url
-        return self.at_hand() or self.fetch_under_lock()
+            got = self.at_hand()
+            if got is None:
+                self.refuse_offline()
+            record(got)
+            return got
+        try:
+            if isinstance(self.source, HubFile):
+                self.ask_hub(self.source)
+            elif isinstance(self.source, WebFile):
+                self.url = self.source.url
+            got = self.at_hand()
+            if got is None:
+                return self.fetch_under_lock(learn, record)
+        except UnreachableError as error:
+            got = self.at_hand()
+            if got is None:
+                raise self.without_network(error) from error
+        record(got)
+        return got
 
-    def refuse_offline(self) -> None:
+    def without_network(self, error: UnreachableError) -> UnreachableError:
+        name = self.wanted.weights.name
+        return UnreachableError(
+            f"the weights {name} are not on this disk, and {self.source} cannot be reached",
+            why=error.why,
+            hint=f"Run `zoo pull {name}` when connected.",
+        )
+
+    def refuse_offline(self) -> NoReturn:
         name = self.wanted.weights.name
         raise NotFoundError(
             f"the weights {name} are not on this disk, and the zoo is offline",
@@ -118,11 +158,12 @@ class _Download:
         )
 
     def ask_hub(self, file: HubFile) -> None:
-        facts = hub.look_up(file, self.patience)
-        if facts.sha256 is not None and self.sha256 not in (None, facts.sha256):
+        facts = hub.look_up(file, self.patience, self.budget)
+        if facts.sha256 is not None and not self.is_promised(facts.sha256):
             raise IntegrityError(
                 f"the Hub has other bytes for {self.wanted.weights.name} than were promised",
-                why=f"sha256 {facts.sha256} at {facts.file}, {self.sha256} in the registry or the lock",
+                why=f"sha256 {facts.sha256} at {facts.file}, {self.sha256 or self.wanted.prefix} in the registry or "
+                "the lock",
                 hint="Correct the registry entry, or `zoo pull --update` to take what is there now.",
             )
         if facts.bytes is not None and self.bytes not in (None, facts.bytes):
@@ -151,29 +192,41 @@ class _Download:
 
     # -- fetching --------------------------------------------------------------------------------------------------
 
-    def fetch_under_lock(self) -> Got:
-        from filelock import FileLock
-
+    def fetch_under_lock(self, learn: Callable[[], str | None], record: Callable[[Got], None]) -> Got:
         key = self.sha256 or hashlib.sha256(str(self.source).encode()).hexdigest()
-        part = self.store.parts / f"{key}.part"
-        with disk_errors("write", self.store.parts):
-            self.store.parts.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.store.lock_of(part))
-            lock.acquire()
-        try:
-            # Another process may have finished it while this one waited.
-            return self.at_hand() or self.fetch(part)
-        finally:
-            lock.release()
+        part = self.store.parts / f"{key}{PART}"
+        with contextlib.ExitStack() as stack:
+            with disk_errors("write", self.store.parts):
+                self.store.parts.mkdir(parents=True, exist_ok=True)
+                held = locked(self.store.lock_of(part), waiting=lambda: self.tell_of_another(part))
+                waited = stack.enter_context(held)
+            if waited and self.sha256 is None:
+                self.sha256 = learn()
+            got = self.at_hand() or self.fetch(part)  # another process may have finished it while this one waited
+            record(got)
+            return got
+
+    def tell_of_another(self, part: Path) -> None:
+        with contextlib.suppress(OSError):
+            have = part.stat().st_size
+            if self.progress is not None:
+                self.progress(have, self.bytes)
+            if self.note is not None:
+                self.note(f"another process fetches {self.source} ({have} bytes so far); waiting for it")
 
     def fetch(self, part: Path) -> Got:
         try:
             got = self.proved(part)
         except IntegrityError:
-            part.unlink(missing_ok=True)
+            self.drop(part)
             raise
-        part.unlink(missing_ok=True)
+        self.drop(part)
         return got
+
+    def drop(self, part: Path) -> None:
+        with disk_errors("remove", part):
+            part.unlink(missing_ok=True)
+            part.with_suffix(NOTE).unlink(missing_ok=True)
 
     def proved(self, part: Path) -> Got:
         if isinstance(self.source, PluginFile):
@@ -182,7 +235,7 @@ class _Download:
             resumed = part.exists()
             sha256 = self.stream(part)
             if resumed and not self.is_promised(sha256):
-                part.unlink()  # what an earlier process left may have been another version
+                self.drop(part)  # what an earlier process left may have been another version
                 sha256 = self.stream(part)
         with disk_errors("read", part):
             size = part.stat().st_size
@@ -194,80 +247,101 @@ class _Download:
             self.store.publish(part, sha256)
         return Got(self.source, sha256, size, None, fetched=True)
 
-    def stream(self, part: Path) -> str:
-        """Append to `part` until it is whole; its sha256."""
-        budget = Budget(self.patience, str(self.source))
-        digest = hashlib.sha256()
-        with disk_errors("write", part), part.open("ab+") as file:
-            file.seek(0)
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-            state = _State(file, digest)
-            while not (self.bytes is not None and state.have == self.bytes):
-                before = state.have
+    def stream(self, path: Path) -> str:
+        """Append to `path` until it is whole; its sha256."""
+        with disk_errors("write", path), Part(path) as part:
+            if part.have and self.sha256 is None and _noted(path) is None:
+                part.restart()  # nothing says which version of the file it is of
+            while self.bytes is None or part.have != self.bytes:
+                before, heard = part.have, time.monotonic()
+
+                def hear() -> None:
+                    nonlocal heard
+                    heard = time.monotonic()
+
                 try:
-                    if self.attempt(state):
+                    if self.attempt(part, hear):
                         break
                     raise Broken("the connection ended early")
                 except Broken as failure:
-                    if state.have - before >= max(1, (self.bytes or 2**26) // _SHARE):
-                        budget.progress()
-                    else:
-                        budget.spend(failure)
-            file.flush()
-            os.fsync(file.fileno())
-        return state.digest.hexdigest()
+                    self.budget.silence(time.monotonic() - heard)
+                    if part.have - before >= max(1, (self.bytes or self.size or 2**26) // _SHARE):
+                        self.budget.progress()
+                    self.budget.spend(failure)
+            return part.finish()
 
-    def attempt(self, state: _State) -> bool:
+    def attempt(self, part: Part, hear: Callable[[], None]) -> bool:
         """One request; whether the file is whole afterwards."""
-        headers = {"Range": f"bytes={state.have}-"} if state.have else {}
+        headers = {"Range": f"bytes={part.have}-"} if part.have else {}
+        version = _noted(part.path) if self.sha256 is None else None
+        if part.have and version is not None:
+            headers["If-Range"] = version
         timeout = self.patience.longest
         with request("GET", self.url, headers=headers, token=self.token, timeout=timeout) as reply:
+            hear()
             if reply.status == 416:  # the part is longer than the file
-                state.restart()
+                part.restart()
                 return False
             hub.raise_for_status(reply, str(self.source))
-            total = self.total(reply, state)
-            if self.bytes is None:
-                self.bytes = total
-            self.check_space(state)
-            for chunk in chunks(reply, CHUNK):
-                state.write(chunk)
-                if state.have > (self.bytes if self.bytes is not None else MAX_BYTES):
-                    raise IntegrityError(f"{self.source} is longer than the {self.bytes or MAX_BYTES} bytes promised")
+            self.size = self.total(reply, part, version)
+            self.check_space(part)
+            ceiling = next(size for size in (self.bytes, self.size, MAX_BYTES) if size is not None)
+            for chunk in chunks(reply, CHUNK, timeout):
+                hear()
+                part.write(chunk)
+                if part.have > ceiling:
+                    raise IntegrityError(f"{self.source} is longer than the {ceiling} bytes promised")
                 if self.progress is not None:
-                    self.progress(state.have, self.bytes)
-        return self.bytes is None or state.have == self.bytes
+                    self.progress(part.have, self.bytes or self.size)
+        size = self.bytes if self.bytes is not None else self.size
+        return size is None or part.have == size
 
-    def total(self, reply: Any, state: _State) -> int | None:
+    def total(self, reply: Any, part: Part, version: str | None) -> int | None:
         """The size of the whole file as this reply says; the part is started anew where the reply is not its rest."""
         if reply.headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadError(f"the server sends {self.source} in another encoding")
-        length = reply.headers.get("Content-Length", "")
-        length = int(length) if length.isascii() and length.isdigit() else None
-        if reply.status == 206 and state.have:
+        commit = reply.headers.get("X-Repo-Commit")
+        if isinstance(self.source, HubFile) and commit not in (None, self.source.revision):
+            raise IntegrityError(f"the Hub sends another commit than {self.source}")
+        if reply.status == 206 and part.have:
             unit, _, span = reply.headers.get("Content-Range", "").partition(" ")
             first, _, rest = span.partition("-")
-            if unit != "bytes" or first != str(state.have):
+            if unit != "bytes" or first != str(part.have):
                 raise DownloadError(f"the server sends another piece of {self.source} than was asked for")
-            last = rest.partition("/")[2]
-            return int(last) if last.isascii() and last.isdigit() else None
-        if reply.status != 200:
+            if version is not None and _version(reply) != version:
+                part.restart()
+                raise Broken("the file at the server was changed")
+            total = _size(rest.partition("/")[2])
+        elif reply.status == 200:
+            part.restart()
+            total = _size(reply.headers.get("Content-Length", ""))
+            self.take_note(part.path, _version(reply))
+        else:
             raise DownloadError(f"the server answers {reply.status} for {self.source}")
-        state.restart()
-        if length is not None and self.bytes not in (None, length):
+        if total is not None and self.bytes not in (None, total):
             raise IntegrityError(
-                f"the server sends {length} bytes for {self.source}",
+                f"the server sends {total} bytes for {self.source}",
                 why=f"{self.bytes} were promised",
                 hint="Something else lies there now, or stands in between; try again, or correct the registry entry.",
             )
-        return length
+        if self.bytes is None and total is not None and total > MAX_BYTES:
+            raise IntegrityError(f"the server speaks of {total} bytes for {self.source}", why=f"{MAX_BYTES} are taken")
+        return total
 
-    def check_space(self, state: _State) -> None:
+    def take_note(self, path: Path, version: str | None) -> None:
+        """Note which version of the file this is the beginning of, where no hash will tell."""
+        note = path.with_suffix(NOTE)
+        if version is None or self.sha256 is not None:
+            note.unlink(missing_ok=True)
+        else:
+            note.write_text(version, encoding="ascii")
+
+    def check_space(self, part: Part) -> None:
         free = shutil.disk_usage(self.store.parts).free
-        if self.bytes is not None and free < self.bytes - state.have:
+        more = (self.bytes or self.size or 0) - part.have
+        if free < more:
             raise DiskError(
-                f"{self.source} needs {self.bytes - state.have} bytes more",
+                f"{self.source} needs {more} bytes more",
                 why=f"{free} are free at {self.store.parts}",
                 hint="Free some space, or set ZOO_HOME to another disk.",
             )
@@ -289,6 +363,10 @@ class _Download:
             if done:
                 if not part.is_file():
                     raise PluginError(f"the plugin {plugin!r} says it fetched {source}, and wrote nothing")
+                if part.is_symlink() or part.stat().st_nlink > 1:
+                    raise PluginError(
+                        f"the plugin {plugin!r} made a link for {source}", why="a blob shares its bytes with no file"
+                    )
                 with disk_errors("read", part), part.open("rb+") as file:
                     os.fsync(file.fileno())
                 return hash_file(part)
@@ -332,7 +410,7 @@ class _Download:
     def convert(self, part: Path, sha256: str) -> str:
         from zoo.weights.convert import convert
 
-        made = part.with_name(f"fetch-{sha256}.part")
+        made = part.with_suffix(".made")
         try:
             convert(part, made)
             self.check_header(made)
@@ -343,20 +421,22 @@ class _Download:
         return converted
 
 
-class _State:
-    """A part and the hash of what is in it."""
+def _size(text: str) -> int | None:
+    return int(text) if _SIZE.fullmatch(text) else None
 
-    def __init__(self, file: Any, digest: Any) -> None:
-        self.file, self.digest = file, digest
-        self.have: int = file.tell()
 
-    def write(self, chunk: bytes) -> None:
-        self.file.write(chunk)
-        self.digest.update(chunk)
-        self.have += len(chunk)
+def _version(reply: Any) -> str | None:
+    """What tells one version of a file from another: a strong ETag, else the time of the last change."""
+    for name, pattern in (("ETag", _ETAG), ("Last-Modified", _DATE)):
+        value = (reply.headers.get(name) or "").strip()
+        if pattern.fullmatch(value):
+            return value
+    return None
 
-    def restart(self) -> None:
-        self.file.seek(0)
-        self.file.truncate()
-        self.digest = hashlib.sha256()
-        self.have = 0
+
+def _noted(path: Path) -> str | None:
+    try:
+        text = path.with_suffix(NOTE).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+    return text if _ETAG.fullmatch(text) or _DATE.fullmatch(text) else None

@@ -1,14 +1,14 @@
-"""Files written whole or not at all, and the errors that disks give."""
+"""Hashes of files, and the errors that disks give."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from zoo.atomic import publish, write_atomically  # noqa: F401  (their former home)
 from zoo.errors import DiskError
 
 CHUNK: Final = 1 << 20
@@ -46,36 +46,3 @@ def hash_stream(source: BinaryIO, into: BinaryIO | None = None, tick: Tick | Non
         if tick is not None:
             tick(len(chunk))
     return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut, where the system can (Windows cannot open folders)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def publish(part: Path, target: Path) -> None:
-    """Give a finished file, written and synced, its final name."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, target)
-    sync_folder(target.parent)
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write `content` so that readers see the old file or the new one, never a piece."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

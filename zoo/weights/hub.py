@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from zoo.errors import DownloadError, IntegrityError, NotFoundError
+from zoo.errors import DownloadError, IntegrityError, NotFoundError, UsageError
 from zoo.weights.source import COMMIT, SHA256, HubFile
 from zoo.weights.transport import Broken, Budget, Patience, Token, origin, request
 
 _SIZE: Final = re.compile(r"[0-9]{1,15}")
+_ENDPOINT: Final = re.compile(
+    r"(https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|http://(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]))"
+    r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9_.~-]+)*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,21 @@ class Facts:
 
 
 def endpoint() -> str:
-    """The Hub's address: `HF_ENDPOINT`, else huggingface_hub's own."""
+    """The Hub's address: `HF_ENDPOINT`, else huggingface_hub's own.
+
+    Raises:
+        UsageError: it is neither https nor on this machine.
+    """
     from huggingface_hub import constants
 
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    address = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    if not _ENDPOINT.fullmatch(address):
+        raise UsageError(
+            f"the endpoint {address[:200]!a} of the Hub is not taken",
+            why="weights and tokens travel over https; plain http is for servers on this machine",
+            hint="Set HF_ENDPOINT to an https:// address.",
+        )
+    return address
 
 
 def token() -> Token | None:
@@ -53,21 +69,27 @@ def address(file: HubFile) -> str:
     return f"{endpoint()}/{file.repo}/resolve/{quote(file.revision, safe='')}/{quote(file.file)}"
 
 
-def look_up(file: HubFile, patience: Patience) -> Facts:
+def look_up(file: HubFile, patience: Patience, budget: Budget | None = None) -> Facts:
     """Ask the Hub about `file`.
+
+    Args:
+        budget: what is left of the patience, where this is one step of several.
 
     Raises:
         NotFoundError: it has no such repository, revision or file.
         DownloadError: it does not answer, forbids, or answers nonsense.
         IntegrityError: it gives another commit than the one asked for.
     """
-    budget = Budget(patience, str(file))
+    budget = budget or Budget(patience, str(file))
     while True:
+        start = time.monotonic()
         try:
             with request("HEAD", address(file), token=token(), timeout=patience.longest) as reply:
+                budget.progress()
                 raise_for_status(reply, str(file))
                 return _facts(file, reply)
         except Broken as failure:
+            budget.silence(time.monotonic() - start)
             budget.spend(failure)
 
 

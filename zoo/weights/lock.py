@@ -22,10 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from zoo.atomic import write_atomically, writing
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, RegistryError
 from zoo.settings import Settings
-from zoo.weights.files import disk_errors, write_atomically
+from zoo.weights.files import disk_errors
 from zoo.weights.source import COMMIT, SHA256, HubFile, parse, source_of
 
 NAME: Final = "zoo.lock"
@@ -75,15 +76,11 @@ class Lock:
             DiskError: the folder cannot be written.
             IntegrityError: the file on disk is damaged; it is left as it is.
         """
-        from filelock import FileLock
-
-        with disk_errors("write", self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path.parent / f".{self.path.name}.lock"):
-                entries = _read(self.path)
-                if entries.get(name) != entry:
-                    entries[name] = entry
-                    write_atomically(self.path, _dump(entries).encode())
+        with disk_errors("write", self.path), writing(self.path):
+            entries = _read(self.path)
+            if entries.get(name) != entry:
+                entries[name] = entry
+                write_atomically(self.path, _dump(entries).encode())
         self.entries.clear()
         self.entries.update(entries)
 

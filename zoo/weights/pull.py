@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.atomic import tidy
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Told (bytes so far, bytes in all or None) while bytes arrive.
 Progress = Callable[[int, "int | None"], None]
+#: Told a sentence that the person who waits should read.
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def pull(
     locked: bool = False,
     update: bool = False,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Pulled:
     """Bring `weights` to this disk, verified. Pinned (by the registry or `zoo.lock`) and present costs no request.
 
@@ -62,6 +66,8 @@ def pull(
         locked: take exactly what `zoo.lock` says, and change nothing in it.
         update: forget what `zoo.lock` says and ask the source again.
         progress: told of the bytes that arrive.
+        note: told what is waited for, when nothing arrives. Without it no wait between two attempts is longer than
+            ten seconds.
 
     Raises:
         NotFoundError: the file is nowhere, or not here while offline.
@@ -81,8 +87,18 @@ def pull(
     if locked:
         _check_locked(weights, entry, lock)
     if not update and (sha256 := store.held(weights)) is not None:
+        _tidy(store, lock)
         return _held(weights, source, store, entry, sha256)
-    return _fetch(weights, source, store, lock, entry, registry, locked, progress)
+    got = _fetch(weights, source, store, lock, entry, registry, locked, update, progress, note)
+    _tidy(store, lock)
+    return got
+
+
+def _tidy(store: Store, lock: Lock) -> None:
+    """Remove what processes that were killed left behind."""
+    store.sweep()
+    for written in (lock.path, store.settings.user_registry, Remembered(store.settings).path):
+        tidy(written)
 
 
 def _local(weights: Weights, source: LocalFile, settings: Settings) -> Pulled:
@@ -116,9 +132,11 @@ def _fetch(
     entry: Entry | None,
     registry: Registry | None,
     locked: bool,
+    update: bool,
     progress: Progress | None,
+    note: Note | None,
 ) -> Pulled:
-    from zoo.weights.download import Request, download
+    from zoo.weights.download import Got, Request, download
 
     wanted = Request(
         weights,
@@ -128,15 +146,20 @@ def _fetch(
         prefix=weights.sha256_prefix,
         bytes=weights.bytes or (entry.bytes if entry else None),
     )
-    got = download(wanted, store, registry=registry, progress=progress)
-    sha256 = got.converted or got.sha256
-    if entry is not None and locked and entry.converted_sha256 not in (None, got.converted):
-        raise IntegrityError(
-            f"{weights.name} was converted to other bytes than {lock.path} records",
-            why=f"{got.converted}, not {entry.converted_sha256}",
-            hint="Pull it without --locked to record them.",
-        )
-    if not locked:
+
+    def learn() -> str | None:
+        found = None if update else Lock(lock.path).entry(weights)
+        return found.sha256 if found is not None and found.sha256.startswith(weights.sha256_prefix or "") else None
+
+    def record(got: Got) -> None:
+        if locked:
+            if entry is not None and entry.converted_sha256 not in (None, got.converted):
+                raise IntegrityError(
+                    f"{weights.name} was converted to other bytes than {lock.path} records",
+                    why=f"{got.converted}, not {entry.converted_sha256}",
+                    hint="Pull it without --locked to record them.",
+                )
+            return
         lock.write(
             weights.name,
             Entry(
@@ -149,6 +172,9 @@ def _fetch(
                 converted_sha256=got.converted,
             ),
         )
+
+    got = download(wanted, store, registry=registry, progress=progress, note=note, learn=learn, record=record)
+    sha256 = got.converted or got.sha256
     path = store.path(sha256)
     revision = got.source.revision if isinstance(got.source, HubFile) else None
     return Pulled(weights.name, path, sha256, path.stat().st_size, str(got.source), revision, cached=not got.fetched)

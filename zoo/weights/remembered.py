@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from zoo.atomic import write_atomically, writing
 from zoo.errors import DiskError, IntegrityError, NotFoundError
 from zoo.settings import Settings
-from zoo.weights.files import Tick, hash_file, write_atomically
+from zoo.weights.files import Tick, hash_file
 
 _MOST: Final = 4096
 #: A file changed this recently may change again without a new time stamp.
@@ -94,15 +95,11 @@ class Remembered:
 
     def _note(self, section: str, entry: dict[str, Any]) -> None:
         # Losing a note costs one more hash, so no trouble with the disk may stop the caller.
-        with contextlib.suppress(OSError, TimeoutError):
-            from filelock import FileLock
-
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock", timeout=5):
-                facts = self._read()
-                facts[section] = dict([*facts[section].items(), *entry.items()][-_MOST:])
-                content = {"schema": 1, **facts, "finite": list(facts["finite"])}
-                write_atomically(self.path, json.dumps(content, indent=1).encode())
+        with contextlib.suppress(OSError), writing(self.path, timeout=5):
+            facts = self._read()
+            facts[section] = dict([*facts[section].items(), *entry.items()][-_MOST:])
+            content = {"schema": 1, **facts, "finite": list(facts["finite"])}
+            write_atomically(self.path, json.dumps(content, indent=1).encode())
 
 
 def _stamp(file: Path) -> list[int]:

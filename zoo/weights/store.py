@@ -1,7 +1,8 @@
 """A content-addressed store: `$ZOO_HOME/blobs/sha256/ab/abcd....safetensors`, where a name is a proof.
 
-A blob appears under its name by one rename, after it was hashed and synced; it is never written again. Unfinished
-files live in `$ZOO_HOME/blobs/parts` and are swept when nobody holds their lock.
+A blob appears under its name by one rename, after it was hashed and synced; it is never written again, and nothing is
+a link. Unfinished files live in `$ZOO_HOME/blobs/parts`: `KEY.part` and what else belongs to `KEY`, under `KEY.lock`.
+What nobody holds the lock of is swept, except downloads that can be resumed.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import time
 from pathlib import Path
 from typing import Final
 
+from zoo.atomic import PART, locked, publish
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, ZooError
 from zoo.settings import Settings
-from zoo.weights.files import Tick, disk_errors, hash_stream, publish
+from zoo.weights.files import Tick, disk_errors, hash_stream
 from zoo.weights.lock import Lock
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, SHA256, LocalFile, source_of
 
 SUFFIX: Final = ".safetensors"
+#: Of the lock of what is unfinished, and of the note on which version of a file a part is of.
+LOCK: Final = ".lock"
+NOTE: Final = ".etag"
 #: An unfinished download may be resumed for this long.
 _RESUMABLE_S: Final = 7 * 24 * 3600
 
@@ -62,17 +67,18 @@ class Store:
             raise NotFoundError(f"no file {path}", hint="Check the path.")
         with disk_errors("copy into the store", path):
             self.parts.mkdir(parents=True, exist_ok=True)
-            part = self.parts / f"add-{os.urandom(8).hex()}.part"
-            try:
-                with part.open("xb") as file, path.open("rb") as source:
-                    sha256 = hash_stream(source, file, tick)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if expected not in (None, sha256):
-                    raise IntegrityError(f"{path} has the sha256 {sha256}", why=f"{expected} was expected")
-                self.publish(part, sha256)
-            finally:
-                part.unlink(missing_ok=True)
+            part = self.parts / f"add-{os.urandom(8).hex()}{PART}"
+            with locked(self.lock_of(part)):
+                try:
+                    with part.open("xb") as file, path.open("rb") as source:
+                        sha256 = hash_stream(source, file, tick)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    if expected not in (None, sha256):
+                        raise IntegrityError(f"{path} has the sha256 {sha256}", why=f"{expected} was expected")
+                    self.publish(part, sha256)
+                finally:
+                    part.unlink(missing_ok=True)
         return sha256
 
     def publish(self, part: Path, sha256: str) -> Path:
@@ -114,24 +120,36 @@ class Store:
             return sorted(name for name in names if SHA256.fullmatch(name))
 
     def sweep(self) -> list[Path]:
-        """Remove unfinished files that nobody writes: copies at once, downloads once they are a week old."""
-        from filelock import FileLock, Timeout
-
+        """Remove unfinished files that nobody works on; what a download of the last week left stays. Never fails."""
         removed: list[Path] = []
-        for part in sorted(self.parts.glob("*.part")) if self.parts.is_dir() else []:
-            with contextlib.suppress(OSError, Timeout):
-                age = time.time() - part.stat().st_mtime
-                if age < (60 if part.name.startswith(("add-", "fetch-")) else _RESUMABLE_S):
-                    continue
-                with FileLock(self.lock_of(part), timeout=0):
-                    part.unlink()
-                    removed.append(part)
+        for key, files in self._unfinished().items():
+            with contextlib.suppress(OSError), locked(self.parts / f"{key}{LOCK}", timeout=0):
+                for file in files:
+                    if not self._resumable(key, file):
+                        file.unlink(missing_ok=True)
+                        removed.append(file)
         return removed
+
+    def _unfinished(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(self.parts)):
+                files = found.setdefault(name.partition(".")[0], [])
+                if not name.endswith(LOCK):
+                    files.append(self.parts / name)
+        return found
+
+    def _resumable(self, key: str, file: Path) -> bool:
+        if not SHA256.fullmatch(key) or file.name not in (key + PART, key + NOTE):
+            return False
+        if self.has(key) or Remembered(self.settings).converted(key):
+            return False
+        return file.with_suffix(PART).is_file() and time.time() - file.stat().st_mtime < _RESUMABLE_S
 
     @staticmethod
     def lock_of(part: Path) -> Path:
         """The file whose lock its writer holds."""
-        return part.with_suffix(".lock")
+        return part.with_suffix(LOCK)
 
     def held(self, weights: Weights) -> str | None:
         """The hash of the blob that holds `weights`, if it is here: by the registry's pin, else by `zoo.lock`."""
