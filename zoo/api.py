@@ -10,7 +10,7 @@ from zoo.catalog import registry as _registry
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.catalog.plugins import PluginReport
+    from zoo.catalog.loaded import PluginReport
     from zoo.catalog.spec import Backbone, Strategy, Weights
 
 

@@ -15,6 +15,9 @@ from zoo.catalog.plugins import Host
 from zoo.catalog.spec import TAG, Backbone, Strategy, Weights
 from zoo.errors import NotFoundError, RegistryError, UsageError
 
+#: Plugins that an error about a name says could explain it.
+SHOWN: Final = 8
+_STATES: Final = {"failed": "failed", "disabled": "is off", "shadowed": "is shadowed"}
 _NOT_IN_TAGS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -213,9 +216,12 @@ class Lookup:
             weights = self._index.declares(arch)
             if weights is not None:
                 reasons.append(f"{weights.origin or weights.plugin} has weights for it, but no plugin the backbone.")
-        for one in self._host.absent():
-            state = "failed" if one.state == "failed" else "is off"
-            reasons.append(f"The plugin {one.name!r} {state}: {one.problems[0].rstrip('.')}.")
+        absent = list(self._host.absent())
+        for one in absent[:SHOWN]:
+            brought = f" ({one.candidate.brought_by})" if one.candidate.brought_by else ""
+            reasons.append(f"The plugin {one.name!r} {_STATES[one.state]}{brought}: {one.problems[0].rstrip('.')}.")
+        if len(absent) > SHOWN:
+            reasons.append(f"{len(absent) - SHOWN} more plugins failed, are off or are shadowed: zoo plugins.")
         hint = did_you_mean(written, known) or fallback
         return NotFoundError(f"no {kind} {written!r}", why="\n".join(reasons) or None, hint=hint)
 
