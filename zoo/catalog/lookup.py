@@ -10,6 +10,7 @@ from typing import Final
 
 from zoo.catalog import ledger, names
 from zoo.catalog.index import Index
+from zoo.catalog.loaded import Loaded
 from zoo.catalog.near import did_you_mean, plain
 from zoo.catalog.plugins import Host
 from zoo.catalog.spec import TAG, Backbone, Strategy, Weights
@@ -189,7 +190,15 @@ class Lookup:
                 return known
         within = f", which {written!r} names" if written is not None else ""
         hint = did_you_mean(name, self._host.plugins) or "See `zoo plugins`."
-        raise NotFoundError(f"no plugin {name!r}{within}", hint=hint)
+        unread = self._absent(one for one in self._host.absent() if one.candidate.fault)
+        raise NotFoundError(f"no plugin {name!r}{within}", why="\n".join(unread) or None, hint=hint)
+
+    def _absent(self, absent: Iterable[Loaded]) -> list[str]:
+        """A sentence on each plugin that may have had what nobody has; those that were turned off come last."""
+        ordered = sorted(absent, key=lambda one: one.state == "disabled")
+        more = len(ordered) - SHOWN
+        rest = [f"{more} more plugins failed, are shadowed or are off: zoo plugins."] if more > 0 else []
+        return [*map(_reason, ordered[:SHOWN]), *rest]
 
     # -- errors ----------------------------------------------------------------------------------------------------
 
@@ -216,14 +225,14 @@ class Lookup:
             weights = self._index.declares(arch)
             if weights is not None:
                 reasons.append(f"{weights.origin or weights.plugin} has weights for it, but no plugin the backbone.")
-        absent = list(self._host.absent())
-        for one in absent[:SHOWN]:
-            brought = f" ({one.candidate.brought_by})" if one.candidate.brought_by else ""
-            reasons.append(f"The plugin {one.name!r} {_STATES[one.state]}{brought}: {one.problems[0].rstrip('.')}.")
-        if len(absent) > SHOWN:
-            reasons.append(f"{len(absent) - SHOWN} more plugins failed, are off or are shadowed: zoo plugins.")
+        reasons += self._absent(self._host.absent())
         hint = did_you_mean(written, known) or fallback
         return NotFoundError(f"no {kind} {written!r}", why="\n".join(reasons) or None, hint=hint)
+
+
+def _reason(one: Loaded) -> str:
+    brought = f" ({one.candidate.brought_by})" if one.candidate.brought_by else ""
+    return f"The plugin {one.name!r} {_STATES[one.state]}{brought}: {one.problems[0].rstrip('.')}."
 
 
 def _check_options(backbone: Backbone, weights: Weights) -> None:

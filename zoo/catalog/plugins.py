@@ -73,20 +73,29 @@ class Host:
         candidates = tuple(candidates)
         with self._watching(any(one.origin != "built-in" for one in candidates)):
             for one in candidates:
-                self._add(one, disabled.get(one.name))
+                self.add(one, disabled=disabled.get(one.name))
 
-    def _add(self, candidate: Candidate, disabled: str | None) -> None:
+    def add(self, candidate: Candidate, *, disabled: str | None = None) -> Loaded:
+        """Load one plugin and gather what it gives.
+
+        Args:
+            candidate: where it is.
+            disabled: why it must not be imported, if so.
+        """
         loaded = Loaded(candidate)
         if candidate.shadowed_by is not None:
             loaded.state = "shadowed"
             self.shadowed.append(loaded)
-            self._object(loaded, "find", candidate.shadowed_by)
-            return
+            if disabled is None:
+                self._object(loaded, "find", candidate.shadowed_by)
+            else:
+                loaded.add_problem("find", candidate.shadowed_by)
+            return loaded
         self.plugins[candidate.name] = loaded
         if disabled is not None:
             loaded.state = "disabled"
             loaded.problems.append(disabled)
-            return
+            return loaded
         self._try(loaded, "find", _check_found, candidate)
         if loaded.state == "ok":
             self._try(loaded, "requires", _check_zoo, candidate)
@@ -99,6 +108,7 @@ class Host:
         for hook in SPECS:
             if loaded.state == "ok" and hook in loaded.hooks:
                 self._try(loaded, hook, self._gather, loaded, hook)
+        return loaded
 
     def remove(self, name: str) -> Loaded | None:
         """Forget one plugin; None if there is none of that name."""
@@ -308,8 +318,11 @@ class Host:
 
     def reports(self) -> list[PluginReport]:
         """One for each plugin, by name."""
-        everyone = [*self.plugins.values(), *self.shadowed]
-        return [loaded.report() for loaded in sorted(everyone, key=lambda one: (one.name, one.state == "shadowed"))]
+        return [loaded.report() for loaded in self.everyone()]
+
+    def everyone(self) -> list[Loaded]:
+        """Every plugin by name, the shadowed ones after the one that has their name."""
+        return sorted((*self.plugins.values(), *self.shadowed), key=lambda one: (one.name, one.state == "shadowed"))
 
     def absent(self) -> Iterator[Loaded]:
         """The plugins that failed, are disabled or are shadowed: they may have had what nobody has."""

@@ -6,21 +6,26 @@ import gc
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from zoo import __version__
 from zoo.catalog import ledger, names, policy, select
 from zoo.catalog.discover import find, given
 from zoo.catalog.index import Index
-from zoo.catalog.loaded import PluginReport
+from zoo.catalog.loaded import Loaded, PluginReport
 from zoo.catalog.lookup import Lookup
 from zoo.catalog.plugins import Host
 from zoo.catalog.rows import backbone_row
 from zoo.catalog.spec import Backbone, Strategy, Weights
 from zoo.errors import PluginError, UsageError
 from zoo.settings import Settings
+
+#: Whether a registry loads its plugins in this thread.
+_LOADING: Final = ContextVar("loading", default=False)
 
 
 class Registry:
@@ -57,8 +62,7 @@ class Registry:
         self._host: Host | None = None
         self._required: Mapping[str, str] = {}
         self._index: Index | None = None
-        self._lock: Final = threading.RLock()
-        self._loading = False
+        self._lock: Final = threading.Lock()
         self._store: Any = None
         self._blobs = False
 
@@ -196,6 +200,34 @@ class Registry:
         self._built()
         return self._load().reports()
 
+    def loaded(self, plugin: str) -> Loaded:
+        """What is known of one plugin; `-` and `_` are the same.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        return self._load().plugins[self._lookup().plugin(plugin)]
+
+    def requirements(self) -> list[tuple[PluginReport | None, str, str | None]]:
+        """What another machine must install to have these plugins: (plugin, requirement, why it cannot be followed).
+
+        The zoo itself comes first, with None for the plugin; the built-in ones come with it.
+        """
+        from zoo.catalog.installed import ZOO, own
+
+        zoo = own()
+        found: list[tuple[PluginReport | None, str, str | None]] = [
+            (None, *zoo.requirement()) if zoo else (None, f"{ZOO}=={__version__}", "run from a folder, not installed")
+        ]
+        for one in self._load().everyone():
+            report, dist = one.report(), one.candidate.dist
+            if dist is not None and dist.name is not None:
+                line, why = dist.requirement()
+                found.append((report, line, why or (report.problem if report.state != "ok" else None)))
+            elif report.origin == "file":
+                found.append((report, report.where, "a plugin file: copy it"))
+        return found
+
     def register(self, plugin: Any, name: str | None = None) -> str:
         """Add a plugin object; returns its name. A class registered again, as a notebook does, replaces itself.
 
@@ -283,18 +315,18 @@ class Registry:
 
     def _load(self) -> Host:
         if self._host is None:
-            with self._lock:  # a second thread waits for the first; only a plugin comes here twice
-                if self._loading:
-                    raise UsageError(
-                        "the registry was asked while it loads its plugins",
-                        why="A plugin's import and its zoo_* hooks give specs; those of others are not known yet.",
-                    )
+            if _LOADING.get():
+                raise UsageError(
+                    "the registry was asked while plugins are being loaded",
+                    why="A plugin's import and its zoo_* hooks give specs; those of others are not known yet.",
+                )
+            with self._lock:  # a second thread waits for the first
                 if self._host is None:
-                    self._loading = True
+                    token = _LOADING.set(True)
                     try:
                         self._host = self._loaded()
                     finally:
-                        self._loading = False
+                        _LOADING.reset(token)
         return self._host
 
     def _loaded(self) -> Host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as _json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,23 @@ class Output:
 
         with bars(self.console(stderr=True)) as told:
             yield told
+
+
+@contextmanager
+def stdout_for_data() -> Iterator[None]:
+    """While plugins are loaded, what any library or child process writes below Python to stdout goes to stderr."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except OSError:  # closed: nothing can reach it
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def modes(function: Callable[..., Any]) -> Callable[..., Any]:
