@@ -131,7 +131,8 @@ def run(args: Sequence[str]) -> int:
 
         traceback.print_exception(shown)
     if isinstance(shown, ZooError):
-        out.error(shown.code, shown.message, shown.why, shown.hint, getattr(shown, "__notes__", ()))
+        notes = getattr(shown, "__notes__", ())
+        out.error(shown.code, shown.message, shown.why, shown.hint, notes, shown.facts)
         return shown.exit_code
     out.error(
         "internal",
