@@ -33,6 +33,7 @@ VERBS: Final = {
     "pretrain": "learn",
     "evaluate": "use",
     "predict": "use",
+    "rank": "choose",
     "demo": "demo",
 }
 #: Options that stand before the verb.
