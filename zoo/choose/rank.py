@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.adapt.evaluation import evaluate
 from zoo.adapt.features import FeatureStore, shared_store
@@ -249,17 +249,15 @@ class _Trier:
         """The scores that need classes."""
         if self.task.kind != CLASSES:
             return dict.fromkeys(("h_score", "leep", "knn"))
-        known = network.source_head is not None
+        head = network.source_head
         return {
             "h_score": h_score(features.double().numpy(), targets),
-            "leep": leep(self._source_probabilities(network, features), targets) if known else None,
+            "leep": leep(self._source_probabilities(head, features), targets) if isinstance(head, nn.Linear) else None,
             "knn": knn_accuracy(features, targets),
         }
 
-    def _source_probabilities(self, network: Network, features: Tensor) -> np.ndarray:
+    def _source_probabilities(self, head: nn.Linear, features: Tensor) -> np.ndarray:
         """(N, Z) of the classifier that came with the weights, at its own features."""
-        head = network.source_head
-        assert head is not None
         with torch.inference_mode():
-            logits = head(features.to(self.placement.device)).float().flatten(1).cpu()
+            logits = head(features.to(self.placement.device)).float().cpu()
         return logits.double().softmax(dim=1).numpy()
