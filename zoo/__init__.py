@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from zoo.catalog.hookspecs import hookimpl
     from zoo.catalog.registry import Registry
     from zoo.catalog.spec import Backbone, Preprocessing, Strategy, Weights
-    from zoo.choose.rank import rank
     from zoo.errors import (
         DataError,
         DiskError,
@@ -42,7 +41,6 @@ _HOMES: Final = {
     "compose": "zoo.adapt.compose",
     "load": "zoo.adapt.saved",
     "load_backbone": "zoo.models.backbone",
-    "rank": "zoo.choose.rank",
     "hookimpl": "zoo.catalog.hookspecs",
     "Registry": "zoo.catalog.registry",
     **dict.fromkeys(
@@ -102,7 +100,6 @@ __all__ = [
     "load_backbone",
     "plugins",
     "pull",
-    "rank",
     "register",
     "show",
     "unregister",

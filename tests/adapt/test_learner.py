@@ -309,7 +309,7 @@ class Shifted(ClosedForm):
         head = nn.Linear(features.shape[1], context.task.outputs)
         with torch.no_grad():
             head.weight.zero_()
-            head.bias.copy_(context.target.mean(dim=0)[: context.task.outputs])
+            head.bias.copy_(context.target().mean(dim=0)[: context.task.outputs])
         return head
 
 

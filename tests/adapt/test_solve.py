@@ -14,8 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from zoo.adapt import logistic, ridge
 from zoo.adapt.folds import NEVER, stratified_folds
-from zoo.adapt.solve import choose_regularizer, row_weights, solve_head
+from zoo.adapt.solve import solve_head
 from zoo.adapt.spectrum import decompose
+from zoo.adapt.targets import row_weights
+from zoo.adapt.validation import choose_regularizer, hold_out
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.errors import DataError, TrainingError, UsageError
 
@@ -137,7 +139,9 @@ def test_the_chosen_regularizer_has_the_least_cross_validated_log_loss(classes: 
     labels = torch.from_numpy(np.eye(classes)[y])
     softmax = classes > 2
     labels = labels if softmax else labels[:, 1:]
-    chosen, start = choose_regularizer(spectrum, labels, row_weights(labels, softmax, None), softmax=softmax, seed=3)
+    chosen, found = choose_regularizer(
+        hold_out(spectrum, labels, row_weights(labels, softmax, None), softmax=softmax, seed=3)
+    )
     folds = stratified_folds(y, 5, 3)
     standard = StandardScaler().fit_transform(x)
     losses = {}
@@ -148,7 +152,7 @@ def test_the_chosen_regularizer_has_the_least_cross_validated_log_loss(classes: 
             model = LogisticRegression(C=1 / (value * kept.sum()), solver="newton-cg", max_iter=1000)
             probabilities = model.fit(standard[kept], y[kept]).predict_proba(standard[~kept])
             losses[value] += log_loss(y[~kept], probabilities, labels=range(classes)) * (~kept).mean()
-    assert start.shape == (spectrum.rows.shape[1] + 1, 1, labels.shape[1])
+    assert found.shape == (spectrum.rows.shape[1] + 1, 5, labels.shape[1])
     assert losses[chosen] <= min(losses.values()) + 1e-3
     assert ridge.PATH[0] < chosen < ridge.PATH[-1]
     assert losses[max(losses)] > losses[chosen] + 0.02 < losses[min(losses)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from zoo.adapt.evaluation import Evaluation, evaluate
 from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
 from zoo.adapt.heads import build_head
+from zoo.adapt.inputs import Inputs
 from zoo.adapt.rows import Rows, gather
 from zoo.adapt.source import Source
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
@@ -24,6 +25,7 @@ from zoo.data.dataset import Split
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
+from zoo.data.views import viewed
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
@@ -159,11 +161,18 @@ class Learner:
     ) -> tuple[Model, list[dict[str, Any]], dict[str, Any]]:
         passes: list[float] = []
 
-        def features() -> tuple[Tensor, np.ndarray]:
+        def timed(split: Split, what: str) -> Tensor:
             start = time.perf_counter()
-            found = self._features(network, rows.train, progress, "features")
+            found = self._features(network, split, progress, what)
             passes.append(time.perf_counter() - start)
-            return found, _targets(rows.train)
+            return found
+
+        def features(view: int = 0) -> tuple[Tensor, np.ndarray]:
+            return timed(viewed(rows.train, view), "features"), _targets(rows.train)
+
+        def inputs(which: str, most: int | None = None) -> Inputs:
+            split = rows.unlabelled if which == "target" else rows.train
+            return Inputs.of(network, split, self.placement, batch_size=self.batch_size, most=most)
 
         context = Context(
             task=rows.task,
@@ -172,7 +181,8 @@ class Learner:
             rows=len(rows.all),
             features=features,
             teacher=self._teacher(network, rows, notes, progress),
-            target=self._features(network, rows.unlabelled, progress, "target") if "target" in self.needs else None,
+            target=(lambda: timed(rows.unlabelled, "target")) if len(rows.unlabelled) else None,
+            inputs=inputs,
             source_head=network.source_head,
             pretrained=self.source.pretrained,
             notes=notes,
@@ -194,6 +204,7 @@ class Learner:
         allowed = self.strategy.prepare(network, context)
         found, targets = context.features()
         head = self.strategy.solve(found, targets, context)
+        allowed = allowed | self.strategy.finish(network, context)
         after = tensor_hashes(network)
         if changed := [name for name in before if before[name] != after[name] and name not in allowed]:
             raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")

@@ -20,7 +20,8 @@ from zoo.errors import TrainingError
 
 #: Norm of the preconditioned gradient at which a fit is finished; probabilities are then right to about 1e-8.
 TOLERANCE: Final = 1e-8
-#: The same for a fit that only compares regularisers.
+#: The same for fits that only compare regularisers: on the way, and around the best.
+COARSE: Final = 1e-2
 ROUGH: Final = 1e-3
 STEPS: Final = 200
 PRODUCTS: Final = 500
@@ -96,14 +97,14 @@ class Problem:
         return (a * b).sum(dim=(0, 2) if self.softmax else 0, keepdim=True)
 
 
-def solve(problem: Problem, regularizer: float, start: Tensor | None = None, *, rough: bool = False) -> Tensor:
+def solve(problem: Problem, regularizer: float, start: Tensor | None = None, *, rough: float = 0.0) -> Tensor:
     """Minimise weighted mean loss + regularizer ||W||^2 / 2 with an unpenalised bias.
 
     Args:
         problem: what to solve.
         regularizer: of the mean loss, above 0; with N rows scikit-learn's C is 1 / (regularizer * N).
         start: a solution nearby, for instance the last one on a path.
-        rough: stop at `ROUGH`.
+        rough: stop at this norm of the preconditioned gradient, and go there in fp32; 0 = at `TOLERANCE`.
 
     Returns:
         (R + 1, S, C), the bias in the last row.
@@ -111,39 +112,41 @@ def solve(problem: Problem, regularizer: float, start: Tensor | None = None, *, 
     Raises:
         TrainingError: no optimum within `STEPS` steps.
     """
-    tolerance = ROUGH if rough else TOLERANCE
+    work = problem.quick if rough else problem
+    tolerance, dtype = rough or TOLERANCE, work.weights.dtype
     if start is None:
         shape = (len(problem.spectrum.squares) + 1, problem.weights.shape[1], problem.targets.shape[1])
-        start = torch.zeros(shape, dtype=torch.float64)
-    solution, penalty = start, torch.full((len(start), 1, 1), regularizer, dtype=torch.float64)
+        start = torch.zeros(shape, dtype=dtype)
+    solution, penalty = start.to(dtype), torch.full((len(start), 1, 1), regularizer, dtype=dtype)
     penalty[-1] = 0
-    scores = problem.scores(solution)
-    loss = _loss(problem, scores, solution, penalty)
+    #: What rounding does to a loss.
+    slack = 1e-14 if dtype == torch.float64 else 1e-6
+    scores = work.scores(solution)
+    loss = _loss(work, scores, solution, penalty)
     for count in range(STEPS):
-        inner = problem.quick if count < QUICK_STEPS and regularizer >= QUICK_REGULARIZER else problem
-        probabilities = problem.probabilities(scores)
-        gradient = problem.pull(probabilities - problem.targets[:, None, :]) + penalty * solution
+        inner = problem.quick if rough or (count < QUICK_STEPS and regularizer >= QUICK_REGULARIZER) else problem
+        probabilities = work.probabilities(scores)
+        gradient = work.pull(probabilities - work.targets[:, None, :]) + penalty * solution
         diagonal = (inner.curvature(probabilities.to(inner.weights.dtype)) + penalty).clamp_min(1e-15)
-        size = problem.dot(gradient, gradient / diagonal).sqrt()
+        size = work.dot(gradient, gradient / diagonal).sqrt()
         if bool((size <= tolerance).all()):
-            return solution
+            return solution.double()
         system = (tensor.to(inner.weights.dtype) for tensor in (probabilities, penalty, gradient, diagonal))
-        step = _newton_step(inner, *system, accuracy=min(0.25, float(size.max()) ** 0.5)).double()
-        slope = problem.dot(gradient, step)
-        moved = problem.scores(step)
+        step = _newton_step(inner, *system, accuracy=min(0.25, float(size.max()) ** 0.5)).to(dtype)
+        slope = work.dot(gradient, step)
+        moved = work.scores(step)
         length = torch.ones_like(slope)
         while True:
             found = scores + length * moved
             candidate = solution + length * step
-            new_loss = _loss(problem, found, candidate, penalty)
-            # The slack is what rounding does to a loss.
-            worse = new_loss > loss + 1e-4 * length * slope + 1e-14 * (1 + loss)
+            new_loss = _loss(work, found, candidate, penalty)
+            worse = new_loss > loss + 1e-4 * length * slope + slack * (1 + loss)
             if not bool(worse.any()):
                 break
             length = torch.where(worse, length / 2, length)
         solution, scores, loss = candidate, found, new_loss
     if rough:
-        return solution
+        return solution.double()
     raise TrainingError(
         f"logistic regression did not reach its optimum in {STEPS} steps",
         why=f"The regularizer {regularizer:g} is so small that the optimum is almost infinitely far away.",

@@ -23,21 +23,53 @@ def solve(spectrum: Spectrum, targets: Tensor, regularizer: float) -> tuple[Tens
     return (spectrum.rows.T @ (targets - bias)) / shrunk[:, None], bias
 
 
-def leave_one_out(spectrum: Spectrum, targets: Tensor, path: tuple[float, ...] = PATH) -> Tensor:
+def leave_one_out(spectrum: Spectrum, targets: Tensor, path: tuple[float, ...] = PATH, *, views: int = 1) -> Tensor:
     """Mean squared leave-one-out error (len(path),) of targets (N, C), exact, without a refit.
 
     With the hat matrix H, the error of a row that was left out is (y_i - f_i) / (1 - H_ii); in the spectrum's basis
     H_ii = 1/N + sum_j rows_ij^2 / (squares_j + alpha), alpha = regularizer * N (Golub, Heath and Wahba 1979). The
     features' mean and scale are those of all rows.
+
+    Args:
+        views: of each sample: the rows are so many blocks of the same samples in the same order. A sample is left out
+            with all its views v, whose errors are (I - H_vv)^(-1) (y_v - f_v), and judged by its first.
     """
-    count = len(targets)
-    alphas = torch.tensor(path, dtype=torch.float64) * count
-    shrink = 1 / (spectrum.squares[:, None] + alphas)
-    leverage = 1 / count + spectrum.rows.square() @ shrink
-    centred = targets - targets.mean(dim=0)
-    moments = spectrum.rows.T @ centred
-    errors = [
-        ((centred - spectrum.rows @ (moments * shrink[:, [i]])) / (1 - leverage[:, [i]])).square().mean()
-        for i in range(len(path))
-    ]
-    return torch.stack(errors)
+    bias = targets.mean(dim=0)
+    moments = spectrum.rows.T @ (targets - bias)
+    shrink = shrinkage(spectrum.squares, len(targets), path)
+    return squared_errors(spectrum.rows, targets - bias, moments, shrink, len(targets), views) / targets.shape[1]
+
+
+def shrinkage(squares: Tensor, count: int, path: tuple[float, ...]) -> Tensor:
+    """(R, len(path)) 1 / (squares + alpha)."""
+    return 1 / (squares[:, None] + torch.tensor(path, dtype=torch.float64) * count)
+
+
+def squared_errors(
+    rows: Tensor, centred: Tensor, moments: Tensor, shrink: Tensor, count: int, views: int = 1
+) -> Tensor:
+    """Squared leave-one-out errors (len(path),) of some rows: the sum over their columns and their share of `count`.
+
+    Args:
+        rows: (n, R) in the spectrum's basis; of several views, so many blocks of the same samples.
+        centred: (n, C) targets less their mean over all rows.
+        moments: (R, C) rows.T @ centred, over all rows.
+        shrink: (R, len(path)).
+        count: of all rows, views included.
+        views: of each sample.
+    """
+    found = []
+    if views == 1:
+        leverage = 1 / count + rows.square() @ shrink
+    else:
+        blocks = rows.unflatten(0, (views, -1)).transpose(0, 1)
+        identity = torch.eye(views, dtype=rows.dtype)
+    for i in range(shrink.shape[1]):
+        residual = centred - rows @ (moments * shrink[:, [i]])
+        if views == 1:
+            errors = residual / (1 - leverage[:, [i]])
+        else:
+            system = identity - 1 / count - (blocks * shrink[:, i]) @ blocks.mT
+            errors = torch.linalg.solve(system, residual.unflatten(0, (views, -1)).transpose(0, 1))[:, 0]
+        found.append(errors.square().sum() * views / count)
+    return torch.stack(found)

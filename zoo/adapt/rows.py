@@ -122,6 +122,11 @@ def gather(
             notes += said
         if not len(unlabelled):
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
+        if "target" in needs and not isinstance(val, Data):
+            notes.append(
+                f"the {len(chosen.report)} reported rows come from the labelled data, not from the target: labelled "
+                "rows of the target's domain (val=, --val, or evaluate) say how well the target is predicted"
+            )
         everything = join(chosen.train, unlabelled, _no_labels(task, len(unlabelled)))
     return Rows(data, task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
 

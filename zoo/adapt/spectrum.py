@@ -12,6 +12,8 @@ from zoo.errors import DataError
 
 #: A feature whose standard deviation is below this part of its mean holds nothing but fp32 rounding.
 CONSTANT: Final = 1e-6
+#: Numbers that a pass over features takes to float64 at once (32 MB).
+CHUNK: Final = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,41 @@ class Spectrum:
         Raises:
             DataError: the weights of the raw features do not fit into fp32.
         """
-        folded = (self.basis @ weight) * self.inverse_scale[:, None]
-        head = nn.Linear(*folded.shape)
-        with torch.no_grad():
-            head.weight.copy_(folded.T)
-            head.bias.copy_(bias - self.mean @ folded)
-        if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
-            raise DataError("the features are so small that a head for them overflows", hint="Rescale the features.")
-        return head
+        return fold(self.basis @ weight, bias, self.mean, self.inverse_scale)
+
+
+def fold(weight: Tensor, bias: Tensor, mean: Tensor, inverse_scale: Tensor) -> nn.Linear:
+    """Make a head for raw features of weights (D, C) and biases (C,) for standardised ones.
+
+    Raises:
+        DataError: the weights of the raw features do not fit into fp32.
+    """
+    folded = weight * inverse_scale[:, None]
+    head = nn.Linear(*folded.shape)
+    with torch.no_grad():
+        head.weight.copy_(folded.T)
+        head.bias.copy_(bias - mean @ folded)
+    if not (head.weight.isfinite().all() and head.bias.isfinite().all()):
+        raise DataError("the features are so small that a head for them overflows", hint="Rescale the features.")
+    return head
+
+
+def check_features(features: Tensor) -> None:
+    """Raise `DataError` unless features are (N, D), N and D above 0, and finite. Looks at some rows at a time."""
+    if features.ndim != 2 or 0 in features.shape:
+        raise DataError(f"features of shape {tuple(features.shape)} cannot be learned from", hint="Give (N, D).")
+    bad = sum(int((~part.isfinite()).any(dim=1).sum()) for part in chunks(features))
+    if bad:
+        raise DataError(
+            f"the features of {bad} of {len(features)} samples are not finite",
+            why="The backbone overflowed, or its input was not finite.",
+            hint="Try precision=fp32, and check the samples.",
+        )
+
+
+def chunks(features: Tensor) -> tuple[Tensor, ...]:
+    """Views of consecutive rows, `CHUNK` numbers at most (or one row)."""
+    return features.detach().split(max(1, CHUNK // max(1, features.shape[1])))
 
 
 def standardise(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,24 +91,20 @@ def standardise(features: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor, T
     Raises:
         DataError: no rows, no features, or numbers that are not finite.
     """
-    if features.ndim != 2 or 0 in features.shape:
-        raise DataError(f"features of shape {tuple(features.shape)} cannot be learned from", hint="Give (N, D).")
+    check_features(features)
     x = features.detach().cpu().double()
-    if not bool(x.isfinite().all()):
-        bad = int((~x.isfinite()).any(dim=1).sum())
-        raise DataError(
-            f"the features of {bad} of {len(x)} samples are not finite",
-            why="The backbone overflowed, or its input was not finite.",
-            hint="Try precision=fp32, and check the samples.",
-        )
     mean = x.mean(dim=0)
     x = x - mean
-    scale = x.square().mean(dim=0).sqrt()
-    varies = scale > CONSTANT * mean.abs()
-    if floor and bool(varies.any()):
-        scale = scale.clamp_min(floor * float(scale[varies].median()))
-    inverse_scale = torch.where(varies, 1 / torch.where(varies, scale, 1.0), 0.0)
+    inverse_scale = invert_scale(mean, x.square().mean(dim=0).sqrt(), floor)
     return x.mul_(inverse_scale), mean, inverse_scale
+
+
+def invert_scale(mean: Tensor, deviation: Tensor, floor: float) -> Tensor:
+    """(D,) 1 / scale of features with these means and standard deviations; see `standardise`."""
+    varies = deviation > CONSTANT * mean.abs()
+    if floor and bool(varies.any()):
+        deviation = deviation.clamp_min(floor * float(deviation[varies].median()))
+    return torch.where(varies, 1 / torch.where(varies, deviation, 1.0), 0.0)
 
 
 def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
@@ -90,7 +115,11 @@ def decompose(features: Tensor, floor: float = 0.0) -> Spectrum:
 
     Args and errors are those of `standardise`.
     """
-    x, mean, inverse_scale = standardise(features, floor)
+    return rotate(*standardise(features, floor))
+
+
+def rotate(x: Tensor, mean: Tensor, inverse_scale: Tensor) -> Spectrum:
+    """The spectrum of features (N, D) that were standardised with this mean and scale."""
     wide = x.shape[1] > x.shape[0]
     squares, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     squares, vectors = squares.flip(0), vectors.flip(1)

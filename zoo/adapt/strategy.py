@@ -12,7 +12,7 @@ stay frozen did.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -103,9 +103,12 @@ class Context:
         seed: of everything random.
         rows: number of training rows, those without labels included.
         features: call it for (features (N, D) float32, targets) of the labelled training rows at the tap, from the
-            feature store; costs one pass at most.
+            feature store; costs one pass at most. `features(view)` gives those of another view of the same rows, see
+            `zoo.data.views`; `features()` is view 0, the rows as they are.
         teacher: outputs per training row, where the strategy needs "teacher".
-        target: features (M, D) of the unlabelled target rows, for strategies that need "target".
+        target: call it for features (M, D) of the unlabelled target rows, for strategies that need "target".
+        inputs: `inputs("train", most)` and, with a target, `inputs("target", most)` give batches of inputs on the
+            device, again and again, of at most so many rows (None = all), which are chosen by their hashes.
         source_head: the classifier that came with the weights, or None.
         pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
@@ -116,9 +119,10 @@ class Context:
     placement: Placement
     seed: int = 0
     rows: int = 0
-    features: Callable[[], tuple[Tensor, np.ndarray]] | None = None
+    features: Callable[..., tuple[Tensor, np.ndarray]] | None = None
     teacher: TeacherOutputs | None = None
-    target: Tensor | None = None
+    target: Callable[[], Tensor] | None = None
+    inputs: Callable[[str, int | None], Iterable[Any]] | None = None
     source_head: nn.Module | None = None
     pretrained: bool = False
     notes: list[str] = field(default_factory=list)
@@ -178,12 +182,16 @@ class ClosedForm(ABC):
         check_types(self)
 
     def prepare(self, network: Network, context: Context) -> set[str]:
-        """Change the network before features are read (AdaBN); return the names of the tensors changed."""
+        """Change the network before features are read; return the names of the tensors changed."""
         return set()
 
     @abstractmethod
     def solve(self, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
         """Return a head for features (N, D) float32 and targets as `zoo.data.task.infer_task` encodes them."""
+
+    def finish(self, network: Network, context: Context) -> set[str]:
+        """Change the network once the head is solved, for the rows it will be used on; return the names as above."""
+        return set()
 
     def rebuild(self, num_features: int, outputs: int, tensors: Mapping[str, tuple[int, ...]]) -> nn.Module:
         """Build an empty head for saved tensors (name -> shape); they are loaded into it afterwards."""

@@ -25,7 +25,7 @@ VERBS: Final = {
     "list": "catalog",
     "show": "catalog",
     "strategies": "catalog",
-    "plugins": "plugins",
+    "plugins": "catalog",
     "pull": "weights",
     "register": "weights",
     "convert": "weights",
@@ -33,7 +33,6 @@ VERBS: Final = {
     "pretrain": "learn",
     "evaluate": "use",
     "predict": "use",
-    "rank": "choose",
     "demo": "demo",
 }
 #: Options that stand before the verb.
@@ -49,7 +48,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        if VERBS[cmd_name] in ("catalog", "plugins"):
+        if VERBS[cmd_name] == "catalog":
             gc.disable()  # thousands of specs live until the process ends; looking for garbage among them costs a tenth
         module = importlib.import_module(f"zoo.cli.{VERBS[cmd_name]}")
         return getattr(module, f"{cmd_name}_verb")
@@ -114,8 +113,8 @@ def run(args: Sequence[str]) -> int:
         shown: BaseException = error
     except click.UsageError as error:
         shown = _from_click(error)
-    except (click.Abort, KeyboardInterrupt) as stop:
-        out.error("interrupted", "Interrupted.", None, None, _notes(stop))
+    except (click.Abort, KeyboardInterrupt):
+        out.error("interrupted", "Interrupted.", None, None, ())
         return 130
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -132,8 +131,7 @@ def run(args: Sequence[str]) -> int:
 
         traceback.print_exception(shown)
     if isinstance(shown, ZooError):
-        notes = getattr(shown, "__notes__", ())
-        out.error(shown.code, shown.message, shown.why, shown.hint, notes, shown.facts)
+        out.error(shown.code, shown.message, shown.why, shown.hint, getattr(shown, "__notes__", ()))
         return shown.exit_code
     out.error(
         "internal",
@@ -143,12 +141,6 @@ def run(args: Sequence[str]) -> int:
         getattr(shown, "__notes__", ()),
     )
     return 1
-
-
-def _notes(error: BaseException) -> list[str]:
-    """The notes of an error; click wraps an interrupt into one of its own."""
-    wrapped = error.__context__ or error.__cause__
-    return [*getattr(error, "__notes__", ()), *(getattr(wrapped, "__notes__", ()) if wrapped is not None else ())]
 
 
 def _from_click(error: click.UsageError) -> UsageError:

@@ -21,6 +21,8 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "floor": None,
             "epochs": None,
             "lr": None,
+            "calibrate": None,
+            "views": 1,
         },
         summary="Solve for the head on frozen features: logistic or ridge regression; or train an mlp(N) on them.",
         paper="Alain and Bengio 2016, Understanding intermediate layers using linear classifier probes",

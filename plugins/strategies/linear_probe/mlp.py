@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
 from zoo.adapt.heads import build_head
-from zoo.adapt.solve import check_options, row_weights, target_columns
+from zoo.adapt.solve import check_options
 from zoo.adapt.spectrum import standardise
+from zoo.adapt.targets import ClassWeight, row_weights, target_columns
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import TrainingError
 
@@ -31,7 +32,7 @@ def train_mlp(
     hidden: int,
     *,
     regularizer: float | str = "auto",
-    class_weight: str | None = None,
+    class_weight: ClassWeight = None,
     floor: float | None = None,
     epochs: int | None = None,
     lr: float = LR,
@@ -45,15 +46,15 @@ def train_mlp(
         task: kind and classes.
         hidden: number of hidden units.
         regularizer: lambda of mean loss + lambda (||W1||^2 + ||W2||^2) / 2; "auto" = 0.001.
-        class_weight: None, or "balanced".
-        floor: least scale of a feature, as in `solve_head`; None = 1.
+        class_weight: as in `solve`.
+        floor: least scale of a feature, as in `solve`; None = 1.
         epochs: passes over the rows; None = enough for 500 steps, 20 at least.
         lr: peak learning rate.
         seed: of the first weights and the order of the rows.
 
     Raises:
-        DataError: as `solve_head`.
-        UsageError: as `solve_head`.
+        DataError: as `solve`.
+        UsageError: as `solve`.
         TrainingError: the loss became non-finite.
     """
     check_options(regularizer, class_weight, floor, task)
@@ -65,7 +66,7 @@ def train_mlp(
         centre, deviation = columns.mean(dim=0), columns.std(dim=0, correction=0)
         spread = torch.where(deviation > 0, deviation, 1.0)
     else:
-        weights = row_weights(columns, task.kind == CLASSES, class_weight)
+        weights = row_weights(columns, task.kind == CLASSES, class_weight, task.classes)
         weights = weights / weights.mean(dim=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

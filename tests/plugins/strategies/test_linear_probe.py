@@ -52,7 +52,7 @@ def test_the_linear_head_is_the_solvers() -> None:
     x, y, task = _rings()
     options = {"regularizer": 0.1, "class_weight": "balanced", "floor": 0.5}
     found = LinearProbe(**options).solve(x, y[:200].repeat(2)[:300], _context(task))
-    expected = solve_head(x, y[:200].repeat(2)[:300], task, **options)
+    expected = solve_head(x, y[:200].repeat(2)[:300], task, calibrate=True, **options)
     assert torch.equal(found.weight, expected.weight)
     assert torch.equal(found.bias, expected.bias)
 

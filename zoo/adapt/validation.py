@@ -1,0 +1,144 @@
+"""What the training rows themselves say of a logistic regression: its best regulariser, and its temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.adapt import logistic
+from zoo.adapt.folds import stratified_folds
+from zoo.adapt.ridge import PATH
+from zoo.adapt.spectrum import Spectrum
+
+#: Folds of the cross-validation; of many rows, as many are used as it takes to hold out `HELD` rows.
+FOLDS: Final = 5
+HELD: Final = 400
+#: Standard deviation of the logarithm of a temperature before any row was seen.
+DOUBT: Final = 0.5
+#: Temperatures tried, and how finely around the best of them.
+_GRID: Final = torch.logspace(-1, 1, 81, dtype=torch.float64)
+_REFINEMENTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Fits on subsets of the training rows, judged on the rows that each leaves out.
+
+    Attributes:
+        problem: S logistic regressions side by side.
+        judging: (N, S, 1) for the softmax, else (N, S, C): weight of each row that a subset leaves out, 0 for others;
+            they sum to 1 over rows and subsets.
+        held: number of rows that some subset leaves out.
+    """
+
+    problem: logistic.Problem
+    judging: Tensor
+    held: int
+
+    def fit(self, regularizer: float, start: Tensor | None = None, *, rough: float = logistic.ROUGH) -> Tensor:
+        """The solutions (R + 1, S, C)."""
+        return logistic.solve(self.problem, regularizer, start, rough=rough)
+
+    def log_loss(self, scores: Tensor) -> float:
+        """Mean negative log-likelihood of scores (N, S, C) of rows left out."""
+        return float((self.problem.losses(scores) * self.judging).sum() / self.judging.shape[2])
+
+
+def hold_out(
+    spectrum: Spectrum, labels: Tensor, weights: Tensor, *, softmax: bool, seed: int, views: int = 1
+) -> Validation | None:
+    """Divide the rows into stratified folds; None where no row can be held out.
+
+    Args:
+        spectrum: of the features.
+        labels: (N, C) of 0 and 1.
+        weights: of the rows, as `zoo.adapt.targets.row_weights` gives them.
+        softmax: classes exclude each other.
+        seed: of the folds.
+        views: of each sample, as for `zoo.adapt.ridge.leave_one_out`; held out together, judged by the first.
+    """
+    samples = len(labels) // views
+    folds = _folds(labels[:samples], softmax, seed).repeat(views, 1)
+    used = range(min(FOLDS, math.ceil(HELD * FOLDS / samples)))
+    kept = torch.stack([folds != fold for fold in used], dim=1)
+    held = torch.stack([folds == fold for fold in used], dim=1)
+    held[samples:] = False
+    if not held.any():
+        return None
+    problem = logistic.Problem(spectrum, labels, normalised(weights[:, None] * kept), softmax)
+    judging = normalised((weights[:, None] * held).flatten(0, 1)).unflatten(0, held.shape[:2])
+    return Validation(problem, judging, int(held.any(dim=2).sum()))
+
+
+def choose_regularizer(validation: Validation) -> tuple[float, Tensor]:
+    """Return the value of `PATH` with the least log-loss on rows left out, and its solutions.
+
+    The path is walked from the strongest value down, all subsets together, each fit starting from its neighbour's
+    solution, until the log-loss has risen twice; then more exactly around the best. Ridge's leave-one-out error would
+    cost less, but it judges squared errors: its choice is several times too strong for a logistic loss with many
+    rows, and zero with few.
+    """
+    solutions: dict[int, Tensor] = {}
+
+    def log_loss(step: int, rough: float) -> float:
+        near = min(solutions, key=lambda other: abs(other - step), default=None)
+        start = None if near is None else solutions[near]
+        solutions[step] = validation.fit(PATH[step], start, rough=rough)
+        return validation.log_loss(validation.problem.scores(solutions[step]))
+
+    best = _descend(log_loss, len(PATH) - 1)
+    return PATH[best], solutions[best]
+
+
+def fit_temperature(validation: Validation, solutions: Tensor) -> float:
+    """The T for which scores / T of rows left out have the least log-loss (Guo et al. 2017), 0.1 to 10.
+
+    A few rows say little of it, and all of them predicted rightly would make it 0. So log T has a normal prior around
+    0 of standard deviation `DOUBT`, which many rows outweigh.
+    """
+    scores = validation.problem.scores(solutions)
+
+    def cost(temperature: Tensor) -> float:
+        prior = math.log(float(temperature)) ** 2 / (2 * DOUBT**2 * validation.held)
+        return validation.log_loss(scores / temperature) + prior
+
+    grid = _GRID
+    for _ in range(_REFINEMENTS):
+        best = int(np.argmin([cost(value) for value in grid]))
+        low, high = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
+        grid = torch.logspace(float(low.log10()), float(high.log10()), 9, dtype=torch.float64)
+    return float(grid[int(np.argmin([cost(value) for value in grid]))])
+
+
+def _descend(cost: Callable[[int, float], float], last: int) -> int:
+    """Index of the least cost(index) that is met going down from `last`: every fourth, then those around the best."""
+    known: dict[int, float] = {}
+    for index in range(last, -1, -4):
+        known[index] = cost(index, logistic.COARSE)
+        best = min(known, key=known.__getitem__)
+        if index <= best - 8:
+            break
+    known = {best: cost(best, logistic.ROUGH)}
+    for stride in (2, 1):
+        best = min(known, key=known.__getitem__)
+        known |= {i: cost(i, logistic.ROUGH) for i in (best + stride, best - stride) if 0 <= i <= last}
+    return min(known, key=known.__getitem__)
+
+
+def _folds(labels: Tensor, softmax: bool, seed: int) -> Tensor:
+    """(N, 1), or (N, C) where each column is a problem of its own."""
+    if softmax:
+        return torch.from_numpy(stratified_folds(labels.argmax(dim=1).numpy(), FOLDS, seed))[:, None]
+    columns = [stratified_folds(column.numpy(), FOLDS, seed) for column in labels.T]
+    return torch.from_numpy(np.stack(columns, axis=1))
+
+
+def normalised(weights: Tensor) -> Tensor:
+    """Divided by their sum over the rows."""
+    return weights / weights.sum(dim=0).clamp_min(torch.finfo(weights.dtype).tiny)

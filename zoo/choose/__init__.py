@@ -1,1 +1,0 @@
-"""Help a person choose: which backbone, whether transfer helps."""
