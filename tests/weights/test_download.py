@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from zoo.catalog.spec import Weights
-from zoo.errors import DiskError, DownloadError, IntegrityError, NotFoundError, PluginError, RegistryError, ZooError
+from zoo.errors import DiskError, DownloadError, IntegrityError, NotFoundError, PluginError, RegistryError
 from zoo.settings import Settings
-from zoo.testing.hub import FAULTS, FakeHub
+from zoo.testing.hub import FakeHub
 from zoo.weights import download as downloads
 from zoo.weights.download import Request, download
 from zoo.weights.lock import Lock
@@ -158,48 +158,7 @@ def test_the_hubs_own_client_believes_in_it(hub: FakeHub, make: Make, tmp_path: 
     assert Path(path).read_bytes() == make()
 
 
-# -- misbehaving -----------------------------------------------------------------------------------------------------
-
-EXPECTED: dict[str, type[ZooError]] = {
-    "flip": IntegrityError,
-    "truncate": DownloadError,
-    "short": IntegrityError,
-    "longer": IntegrityError,
-    "html": IntegrityError,
-    "empty": IntegrityError,
-    "no-repo": NotFoundError,
-    "no-revision": NotFoundError,
-    "no-file": NotFoundError,
-    "unauthorized": DownloadError,
-    "gated": DownloadError,
-    "busy": DownloadError,
-    "broken": DownloadError,
-    "redirect": DownloadError,
-    "no-commit": DownloadError,
-    "bad-commit": DownloadError,
-}
-
-
-@pytest.mark.parametrize("fault", EXPECTED)
-def test_a_fault_ends_in_its_error_and_nothing_wrong_is_seen(
-    fault: str, settings: Settings, hub: FakeHub, make: Make
-) -> None:
-    hub.add(REPO, FILE, make(size=200_000))
-    hub.fault, hub.redirect_to = fault, "http://127.0.0.2:9/x"
-    start = time.perf_counter()
-    with pytest.raises(EXPECTED[fault]) as caught:
-        pull(weights(), settings=settings)
-    assert time.perf_counter() - start < 5
-    assert caught.value.hint or caught.value.why
-    assert [name for name in leftovers(settings) if name.endswith(".safetensors")] == []
-    assert "tiny.a" not in Lock.of(settings).entries
-    hub.fault = None
-    assert pull(weights(), settings=settings).path.read_bytes() == make(size=200_000)
-    assert len(leftovers(settings)) == 1
-
-
-def test_every_fault_is_tried_here() -> None:
-    assert set(FAULTS) - set(EXPECTED) == {"broken-get", "cut", "no-range", "bad-etag"}
+# -- misbehaving; every mode of the server is in test_faults.py ------------------------------------------------------
 
 
 def test_a_server_that_recovers_is_waited_for(settings: Settings, hub: FakeHub, make: Make) -> None:

@@ -1,9 +1,18 @@
 """A small Hub on this machine: good enough for huggingface_hub's own client, and able to misbehave on purpose.
 
-with FakeHub() as hub:
-    hub.add("timm/tiny", "model.safetensors", content)
-    ...  # HF_ENDPOINT=hub.url
-    hub.fault = "flip"
+    from zoo.testing import FakeHub
+
+    with FakeHub() as hub:
+        commit = hub.add("timm/tiny", "model.safetensors", content)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        ...                                    # zoo.pull, hf_hub_download, HfApi().model_info, snapshot_download
+        assert hub.count("GET") == 1
+        hub.fault = "flip"                     # one of `zoo.testing.hub.FAULTS`
+        ...                                    # must fail now, and keep nothing
+
+It serves `/{repo}/resolve/{revision}/{file}` with the Hub's headers (commit, ETag, linked size; Range and If-Range are
+honoured), `/api/models/{repo}` and its `/revision/` and `/tree/`, and each file also at `/raw/{file}` as a plain web
+server would. A repository has one branch, `main`, and every commit it ever had stays readable.
 """
 
 from __future__ import annotations
@@ -14,42 +23,23 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from zoo.testing.faults import FAULTS, REFUSALS
+
+__all__ = ["FAULTS", "FakeHub", "Seen"]
+
 _RESOLVE: Final = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _MODEL: Final = re.compile(
-    r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+)(?:/.*)?)?"
+    r"/api/models/(?P<repo>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+)(?:/(?P<folder>.*))?)?"
 )
 _RAW: Final = re.compile(r"/raw/(?P<file>.+)")
-
-#: What `FakeHub.fault` may be, and what it does.
-FAULTS: Final[Mapping[str, str]] = {
-    "flip": "one bit of the body is another; the size is right",
-    "truncate": "the body ends after half of the promised bytes",
-    "short": "half of the file, and Content-Length says so",
-    "longer": "more bytes than the Hub's metadata promises, and Content-Length says so",
-    "html": "a page of text instead of the file, with status 200",
-    "empty": "a body of no bytes, with status 200",
-    "no-repo": "404 RepoNotFound",
-    "no-revision": "404 RevisionNotFound",
-    "no-file": "404 EntryNotFound",
-    "unauthorized": "401",
-    "gated": "403 GatedRepo",
-    "busy": "429 with Retry-After of `retry_after` seconds",
-    "broken": "503 to everything",
-    "broken-get": "503 to the first `times` GETs",
-    "redirect": "a GET is sent on to `redirect_to`",
-    "cut": "the connection is cut after every `cut_every` bytes; Range is honoured",
-    "no-range": "like cut, but Range is ignored",
-    "no-commit": "no X-Repo-Commit",
-    "bad-commit": "X-Repo-Commit is `hostile`",
-    "bad-etag": "the ETags are `hostile`",
-}
+_PIECE: Final = 1 << 20
+_HUGE: Final = 2**60
 
 
 @dataclass
@@ -65,34 +55,53 @@ class Seen:
         return self.headers.get(name.lower())
 
 
+class _File:
+    def __init__(self, content: bytes) -> None:
+        self.content: Final = content
+        self.sha256: Final = hashlib.sha256(content).hexdigest()
+        self.sha1: Final = hashlib.sha1(content).hexdigest()
+
+    def other(self) -> bytes:
+        """Other bytes of the same size."""
+        return self.content[: len(self.content) // 2] + bytes(
+            byte ^ 0x55 for byte in self.content[len(self.content) // 2 :]
+        )
+
+
 class FakeHub:
     """A server of model repositories on 127.0.0.1. A context manager.
 
-    A file is also served without the Hub's headers, at `/raw/FILE`, as a plain web server would.
-
     Args:
         certificate: a PEM file with a key and a certificate for 127.0.0.1; given, the server speaks https.
+        lfs_from: files of at least so many bytes have their sha256 as ETag, as large files of the Hub do; smaller ones
+            have a git hash, which proves nothing.
 
     Attributes:
         url: its address, for `HF_ENDPOINT`.
         fault: one of `FAULTS`, or None to behave.
         requests: what has arrived, in order.
         sent: bytes of bodies that were sent.
+        versions: whether `/raw/` files have an ETag.
+        hostile, redirect_to, retry_after, times, cut_every, rate, silence: the details of some faults; see `FAULTS`.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: Path | None = None, *, lfs_from: int = 0) -> None:
         self.fault: str | None = None
+        self.lfs_from: Final = lfs_from
+        self.versions = True
         self.retry_after = 3600
         self.times = 2
         self.redirect_to = ""
         self.cut_every = 65536
+        self.rate = 65536
+        self.silence = 30.0
         self.hostile = "../../etc/passwd"
         self.requests: list[Seen] = []
         self.sent = 0
-        self._files: dict[str, dict[str, bytes]] = {}
+        self._history: dict[str, dict[str, dict[str, _File]]] = {}  # repository -> commit -> name -> file
+        self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._scheme = "http"
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -109,25 +118,22 @@ class FakeHub:
     def add(self, repo: str, file: str, content: bytes) -> str:
         """Put a file into a repository (made where there is none), and return the repository's new commit."""
         with self._lock:
-            self._files.setdefault(repo, {})[file] = content
-        return self.commit(repo)
+            commits = self._history.setdefault(repo, {})
+            files = {**(list(commits.values())[-1] if commits else {}), file: _File(content)}
+            state = json.dumps([repo, len(commits), *((name, files[name].sha256) for name in sorted(files))])
+            commit = hashlib.sha1(state.encode()).hexdigest()
+            commits[commit] = files
+        return commit
 
     def commit(self, repo: str) -> str:
-        """The commit of a repository: 40 hex digits that depend on all its files."""
+        """The newest commit of a repository: 40 hex digits."""
         with self._lock:
-            files = self._files[repo]
-            state = json.dumps([repo, *((name, hashlib.sha256(files[name]).hexdigest()) for name in sorted(files))])
-        return hashlib.sha1(state.encode()).hexdigest()
+            return list(self._history[repo])[-1]
 
-    def files(self, repo: str) -> dict[str, bytes] | None:
-        """The files of a repository by name, or None."""
-        with self._lock:
-            return dict(self._files[repo]) if repo in self._files else None
-
-    def find(self, file: str) -> bytes | None:
-        """A file of any repository, by its name."""
-        with self._lock:
-            return next((files[file] for files in self._files.values() if file in files), None)
+    def files(self, repo: str, revision: str = "main") -> dict[str, bytes] | None:
+        """The files of a repository by name; None where there is no such repository or revision."""
+        found = self._files(repo, revision)
+        return None if found is None else {name: file.content for name, file in found.items()}
 
     def count(self, method: str | None = None) -> int:
         """How many requests arrived."""
@@ -140,42 +146,64 @@ class FakeHub:
             self.requests.clear()
             self.sent = 0
 
-    def note(self, seen: Seen) -> int:
+    def __enter__(self) -> FakeHub:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    # -- for the handler -------------------------------------------------------------------------------------------
+
+    def _knows(self, repo: str) -> bool:
+        with self._lock:
+            return repo in self._history
+
+    def _files(self, repo: str, revision: str) -> dict[str, _File] | None:
+        with self._lock:
+            commits = self._history.get(repo, {})
+            return commits.get(list(commits)[-1] if commits and revision == "main" else revision)
+
+    def _find(self, file: str) -> _File | None:
+        with self._lock:
+            newest = (list(commits.values())[-1] for commits in self._history.values())
+            return next((files[file] for files in newest if file in files), None)
+
+    def _note(self, seen: Seen) -> int:
         """Count a request; how many of its method came before."""
         with self._lock:
             before = sum(seen.method == other.method for other in self.requests)
             self.requests.append(seen)
             return before
 
-    def note_sent(self, count: int) -> None:
-        """Count bytes of a body."""
+    def _note_sent(self, count: int) -> None:
         with self._lock:
             self.sent += count
 
-    def __enter__(self) -> FakeHub:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+    def _pause(self, seconds: float) -> bool:
+        """Wait; whether the hub is still open."""
+        return not self._closed.wait(seconds)
 
 
-def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(_Handler):
-        pass
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
 
-    Handler.hub = hub
-    return Handler
+    def handle_error(self, *_: Any) -> None:
+        """A client that goes away is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
+    #: Requests with the same method before this one.
+    before = 0
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # a client that was killed, or gave up
+        with contextlib.suppress(OSError):  # a client that was killed, or gave up
             super().handle()
 
     def log_message(self, *_: Any) -> None:
@@ -189,32 +217,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        before = self.hub.note(Seen(self.command, self.path, headers))
-        try:
-            if not self.refused(before):
-                self.route(unquote(urlsplit(self.path).path))
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        self.before = self.hub._note(Seen(self.command, self.path, headers))
+        if not self.refused():
+            self.route(unquote(urlsplit(self.path).path))
 
-    def refused(self, before: int) -> bool:
+    @property
+    def fault(self) -> str | None:
+        """The fault, where this request asks for bytes."""
+        return self.hub.fault if self.command == "GET" else None
+
+    def refused(self) -> bool:
         fault, hub = self.hub.fault, self.hub
-        errors = {
-            "no-repo": (404, "RepoNotFound"),
-            "no-revision": (404, "RevisionNotFound"),
-            "no-file": (404, "EntryNotFound"),
-            "unauthorized": (401, None),
-            "gated": (403, "GatedRepo"),
-            "broken": (503, None),
-        }
-        if fault in errors:
-            status, code = errors[fault]
+        if fault is not None and fault in REFUSALS:
+            status, code = REFUSALS[fault]
             self.reply(status, {"X-Error-Code": code} if code else {})
         elif fault == "busy":
             self.reply(429, {"Retry-After": str(hub.retry_after)})
-        elif fault == "broken-get" and self.command == "GET" and before < hub.times:
+        elif fault == "broken-head" and self.command == "HEAD" and self.before < hub.times:
+            self.reply(500, {})
+        elif fault == "broken-get" and self.command == "GET" and self.before < hub.times:
             self.reply(503, {})
-        elif fault == "redirect" and self.command == "GET":
+        elif fault == "redirect-loop":
+            self.reply(302, {"Location": self.path})
+        elif fault == "redirect-file" and self.command == "GET":
+            self.reply(302, {"Location": "file:///etc/passwd"})
+        elif fault == "redirect-plain" and self.command == "GET":
+            self.reply(302, {"Location": f"http://127.0.0.2:9{self.path}"})
+        elif fault == f"redirect{'' if self.command == 'GET' else '-head'}":
             self.reply(302, {"Location": hub.redirect_to})
+        elif fault == "hang":
+            hub._pause(hub.silence)
+            self.close_connection = True
+        elif fault == "refuse":
+            self.close_connection = True
         else:
             return False
         return True
@@ -223,100 +258,186 @@ class _Handler(BaseHTTPRequestHandler):
         if found := _RESOLVE.fullmatch(path):
             self.resolve(found["repo"], found["revision"], found["file"])
         elif found := _MODEL.fullmatch(path):
-            self.model(found["repo"], found["what"], found["revision"] or "main")
+            self.model(found["repo"], found["what"], found["revision"] or "main", found["folder"] or "")
         elif found := _RAW.fullmatch(path):  # a plain web server: no headers of the Hub
-            content = self.hub.find(found["file"])
-            if content is None:
+            file = self.hub._find(found["file"])
+            if file is None:
                 self.reply(404, {})
             else:
-                self.body(content, {})
+                self.body(file, {"ETag": f'"{file.sha1}"'} if self.hub.versions else {})
         else:
             self.reply(404, {})
 
-    def known(self, repo: str, revision: str) -> dict[str, bytes] | None:
-        files = self.hub.files(repo)
+    def known(self, repo: str, revision: str) -> dict[str, _File] | None:
+        files = self.hub._files(repo, revision)
         if files is None:
-            self.reply(404, {"X-Error-Code": "RepoNotFound"})
-        elif revision not in ("main", self.hub.commit(repo)):
-            self.reply(404, {"X-Error-Code": "RevisionNotFound"})
-            return None
+            code = "RevisionNotFound" if self.hub._knows(repo) else "RepoNotFound"
+            self.reply(404, {"X-Error-Code": code})
         return files
 
     def resolve(self, repo: str, revision: str, file: str) -> None:
         files = self.known(repo, revision)
         if files is None:
             return
+        fault, commit = self.hub.fault, self.hub.commit(repo) if revision == "main" else revision
         if file not in files:
-            self.reply(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.hub.commit(repo)})
+            self.reply(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
-        content, fault = files[file], self.hub.fault
-        etag = self.hub.hostile if fault == "bad-etag" else hashlib.sha256(content).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(len(content))}
+        found = files[file]
+        if fault == "bad-index" and file.endswith(".index.json"):
+            index = json.loads(found.content)
+            index["weight_map"] = dict.fromkeys(index["weight_map"], self.hub.hostile)
+            found = _File(json.dumps(index).encode())
+        large = len(found.content) >= self.hub.lfs_from
+        etag = found.sha256 if large else found.sha1
+        if fault in ("bad-etag", "other-etag"):
+            etag = self.hub.hostile if fault == "bad-etag" else hashlib.sha256(b"other").hexdigest()
+        headers = {"ETag": f'"{etag}"'}
+        if large:
+            size = _HUGE if fault == "huge" else len(found.content)
+            headers |= {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(size)}
+        if fault in ("bad-commit", "other-commit"):
+            commit = self.hub.hostile if fault == "bad-commit" else hashlib.sha1(b"other").hexdigest()
         if fault != "no-commit":
-            headers["X-Repo-Commit"] = self.hub.hostile if fault == "bad-commit" else self.hub.commit(repo)
-        self.body(content, headers)
+            headers["X-Repo-Commit"] = commit
+        if fault == "bad-name":
+            headers["Content-Disposition"] = f'attachment; filename="{self.hub.hostile}"'
+        self.body(found, headers)
 
-    def body(self, content: bytes, headers: dict[str, str]) -> None:
-        fault = self.hub.fault if self.command == "GET" else None
-        if fault == "flip":
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        elif fault == "short":
-            content = content[: len(content) // 2]
-        elif fault == "longer":
-            content = content + b"\0" * 64
-        elif fault == "html":
-            content, headers = b"<html>Sign in to this network</html>", {"Content-Type": "text/html"}
-        elif fault == "empty":
-            content = b""
-        start, status = 0, 200
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and fault != "no-range":
+    def body(self, file: _File, headers: dict[str, str]) -> None:
+        fault, content = self.fault, self.bytes_of(file)
+        if fault == "html":
+            headers = {"Content-Type": "text/html"}
+        elif fault == "encoded":
+            headers["Content-Encoding"] = "gzip"
+        start, end, status = 0, len(content), 200
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        same = self.headers.get("If-Range") in (None, headers.get("ETag"))
+        if wanted and same and fault != "no-range":
             start = int(wanted[1])
-            if start >= len(content):
+            end = min(int(wanted[2]) + 1, end) if wanted[2] else end
+            if start >= end:
                 self.reply(416, {"Content-Range": f"bytes */{len(content)}"})
                 return
             status = 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        limit = len(content) - start
-        if fault in ("cut", "no-range"):
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+            if fault == "wrong-range":
+                headers["Content-Range"] = f"bytes 0-{end - start - 1}/{len(content)}"
+                start, end = 0, end - start
+        promised: int | None = end - start
+        limit = end - start
+        if fault in ("cut", "no-range", "wrong-range") or (fault == "changed-midway" and self.before == 0):
             limit = min(limit, self.hub.cut_every)
-        elif fault == "truncate":
+        elif fault in ("truncate", "stall"):
             limit //= 2
-        self.head(status, {"Accept-Ranges": "bytes", **headers}, len(content) - start)
+        elif fault == "wrong-length":
+            promised = end - start + 100
+        elif fault == "endless":
+            promised = None
+        if self.hub.fault == "huge":
+            promised = _HUGE
+        self.head(status, {"Accept-Ranges": "bytes", **headers}, promised)
         if self.command == "GET":
-            piece = content[start : start + limit]
-            self.wfile.write(piece)
-            self.wfile.flush()
-            self.hub.note_sent(len(piece))
-            self.close_connection = limit < len(content) - start
+            self.send(memoryview(content)[start : start + limit])
+            self.afterwards(promised, limit)
 
-    def model(self, repo: str, what: str | None, revision: str) -> None:
+    def bytes_of(self, file: _File) -> bytes:
+        fault, content = self.fault, file.content
+        if fault == "flip":
+            return content[:-1] + bytes([content[-1] ^ 1])
+        if fault == "changed" or (fault == "changed-midway" and self.before):
+            return file.other()
+        if fault == "short":
+            return content[: len(content) // 2]
+        if fault == "longer":
+            return content + b"\0" * 64
+        if fault == "html":
+            return b"<html>Sign in to this network</html>"
+        return b"" if fault == "empty" else content
+
+    def send(self, content: memoryview) -> None:
+        piece = max(1, self.hub.rate // 20) if self.fault == "slow" else _PIECE
+        for first in range(0, len(content), piece):
+            part = content[first : first + piece]
+            self.wfile.write(part)
+            self.hub._note_sent(len(part))
+            if self.fault == "slow" and not self.hub._pause(0.05):
+                break
+        self.wfile.flush()
+
+    def afterwards(self, promised: int | None, sent: int) -> None:
+        if promised is None:
+            while not self.hub._closed.is_set():
+                self.wfile.write(b"\0" * _PIECE)
+        elif self.fault in ("stall", "wrong-length"):
+            self.hub._pause(self.hub.silence)
+        if sent != promised:
+            self.close_connection = True
+
+    def model(self, repo: str, what: str | None, revision: str, folder: str) -> None:
         files = self.known(repo, revision)
         if files is None:
             return
-        commit = self.hub.commit(repo)
-        tree = [
-            {
-                "type": "file",
-                "path": name,
-                "size": len(content),
-                "oid": hashlib.sha1(content).hexdigest(),
-                "lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134},
-            }
-            for name, content in sorted(files.items())
-        ]
-        info = {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in sorted(files)], "tags": []}
-        text = json.dumps(tree if what == "tree" else info).encode()
+        commit = self.hub.commit(repo) if revision == "main" else revision
+        if self.hub.fault == "bad-name":
+            files = dict.fromkeys([self.hub.hostile], next(iter(files.values())))
+        recursive = "recursive=true" in urlsplit(self.path).query.lower()
+        siblings = [{"rfilename": name, **self.entry(file)} for name, file in sorted(files.items())]
+        info = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": [], "private": False}
+        found = self.tree(files, folder, recursive) if what == "tree" else info
+        text = json.dumps(found).encode()
         self.head(200, {"Content-Type": "application/json", "X-Repo-Commit": commit}, len(text))
         if self.command == "GET":
             self.wfile.write(text)
 
+    def entry(self, file: _File) -> dict[str, Any]:
+        size = len(file.content)
+        entry: dict[str, Any] = {"size": size, "blobId": file.sha1}
+        if size >= self.hub.lfs_from:
+            entry["lfs"] = {"oid": file.sha256, "sha256": file.sha256, "size": size, "pointerSize": 134}
+        return entry
+
+    def tree(self, files: dict[str, _File], folder: str, recursive: bool) -> list[dict[str, Any]]:
+        start = f"{folder}/" if folder else ""
+        rows: dict[str, dict[str, Any]] = {}
+        for name, file in sorted(files.items()):
+            if not name.startswith(start):
+                continue
+            inner = name.removeprefix(start).split("/")
+            for depth in range(1, len(inner) if recursive else min(len(inner), 2)):
+                path = start + "/".join(inner[:depth])
+                oid = hashlib.sha1(path.encode()).hexdigest()
+                rows[path] = {"type": "directory", "path": path, "size": 0, "oid": oid}
+            if recursive or len(inner) == 1:
+                rows[name] = {"type": "file", "path": name, "oid": file.sha1, **self.entry(file)}
+        return list(rows.values())
+
     def reply(self, status: int, headers: dict[str, str]) -> None:
         self.head(status, headers, 0)
 
-    def head(self, status: int, headers: dict[str, str], length: int) -> None:
+    def head(self, status: int, headers: dict[str, str], length: int | None) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        else:
+            self.close_connection = True
+        if self.hub.fault == "drip":
+            self.send_header("X-Padding", "x" * 4096)
+            self.wfile = _Dripping(self.wfile, self.hub)  # type: ignore[assignment]
         self.end_headers()
+
+
+class _Dripping:
+    """A file that is written byte by byte, four a second."""
+
+    def __init__(self, file: Any, hub: FakeHub) -> None:
+        self.file, self.hub = file, hub
+        self.flush, self.close, self.closed = file.flush, file.close, False
+
+    def write(self, content: bytes) -> None:
+        for byte in content:
+            self.file.write(bytes([byte]))
+            if not self.hub._pause(0.25):
+                return

@@ -35,7 +35,8 @@ Progress = Callable[[int, "int | None"], None]
 MAX_BYTES: Final = 64 * 2**30
 #: An attempt made progress if it brought this share of the file: a server that cuts every byte must end somewhere.
 _SHARE: Final = 1000
-_SIZE: Final = re.compile(r"[0-9]{1,15}")
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
+_IN_BETWEEN: Final = "Something else lies there now, or stands in between. Try again, or correct the registry entry."
 _ETAG: Final = re.compile(r'"[!#-~]{1,200}"')
 _DATE: Final = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 
@@ -168,8 +169,12 @@ class _Download:
             )
         if facts.bytes is not None and self.bytes not in (None, facts.bytes):
             raise IntegrityError(
-                f"the Hub says {facts.bytes} bytes for {facts.file}", why=f"{self.bytes} were promised"
+                f"the Hub says {facts.bytes} bytes for {facts.file}",
+                why=f"{self.bytes} were promised",
+                hint=_IN_BETWEEN,
             )
+        if self.bytes is None:
+            self.check_size(facts.bytes)
         self.source, self.url, self.token = facts.file, facts.url, hub.token()
         self.sha256, self.bytes = self.sha256 or facts.sha256, self.bytes or facts.bytes
 
@@ -290,7 +295,7 @@ class _Download:
                 hear()
                 part.write(chunk)
                 if part.have > ceiling:
-                    raise IntegrityError(f"{self.source} is longer than the {ceiling} bytes promised")
+                    raise IntegrityError(f"{self.source} is longer than the {ceiling} bytes promised", hint=_IN_BETWEEN)
                 if self.progress is not None:
                     self.progress(part.have, self.bytes or self.size)
         size = self.bytes if self.bytes is not None else self.size
@@ -299,15 +304,17 @@ class _Download:
     def total(self, reply: Any, part: Part, version: str | None) -> int | None:
         """The size of the whole file as this reply says; the part is started anew where the reply is not its rest."""
         if reply.headers.get("Content-Encoding", "identity") != "identity":
-            raise DownloadError(f"the server sends {self.source} in another encoding")
+            raise DownloadError(f"the server sends {self.source} in another encoding", hint=_IN_BETWEEN)
         commit = reply.headers.get("X-Repo-Commit")
         if isinstance(self.source, HubFile) and commit not in (None, self.source.revision):
-            raise IntegrityError(f"the Hub sends another commit than {self.source}")
+            raise IntegrityError(f"the Hub sends another commit than {self.source}", hint=_IN_BETWEEN)
         if reply.status == 206 and part.have:
             unit, _, span = reply.headers.get("Content-Range", "").partition(" ")
             first, _, rest = span.partition("-")
             if unit != "bytes" or first != str(part.have):
-                raise DownloadError(f"the server sends another piece of {self.source} than was asked for")
+                raise DownloadError(
+                    f"the server sends another piece of {self.source} than was asked for", hint=_IN_BETWEEN
+                )
             if version is not None and _version(reply) != version:
                 part.restart()
                 raise Broken("the file at the server was changed")
@@ -317,16 +324,24 @@ class _Download:
             total = _size(reply.headers.get("Content-Length", ""))
             self.take_note(part.path, _version(reply))
         else:
-            raise DownloadError(f"the server answers {reply.status} for {self.source}")
+            raise DownloadError(f"the server answers {reply.status} for {self.source}", hint=_IN_BETWEEN)
         if total is not None and self.bytes not in (None, total):
             raise IntegrityError(
                 f"the server sends {total} bytes for {self.source}",
                 why=f"{self.bytes} were promised",
-                hint="Something else lies there now, or stands in between; try again, or correct the registry entry.",
+                hint=_IN_BETWEEN,
             )
-        if self.bytes is None and total is not None and total > MAX_BYTES:
-            raise IntegrityError(f"the server speaks of {total} bytes for {self.source}", why=f"{MAX_BYTES} are taken")
+        if self.bytes is None:
+            self.check_size(total)
         return total
+
+    def check_size(self, size: int | None) -> None:
+        if size is not None and size > MAX_BYTES:
+            raise IntegrityError(
+                f"the server speaks of {size} bytes for {self.source}",
+                why=f"no more than {MAX_BYTES} are taken",
+                hint="Say the size in the registry (`bytes = ...`) if it is right.",
+            )
 
     def take_note(self, path: Path, version: str | None) -> None:
         """Note which version of the file this is the beginning of, where no hash will tell."""

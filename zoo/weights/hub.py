@@ -14,7 +14,7 @@ from zoo.errors import DownloadError, IntegrityError, NotFoundError, UsageError
 from zoo.weights.source import COMMIT, SHA256, HubFile
 from zoo.weights.transport import Broken, Budget, Patience, Token, origin, request
 
-_SIZE: Final = re.compile(r"[0-9]{1,15}")
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
 _ENDPOINT: Final = re.compile(
     r"(https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|http://(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]))"
     r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9_.~-]+)*"
@@ -112,7 +112,11 @@ def raise_for_status(reply: Any, what: str) -> None:
             why="the repository is gated: its terms must be accepted first" if code == "GatedRepo" else None,
             hint="Set HF_TOKEN to a token that may read it.",
         )
-    raise DownloadError(f"the server refuses {what}", why=f"status {reply.status}")
+    raise DownloadError(
+        f"the server refuses {what}",
+        why=f"status {reply.status}",
+        hint="Correct the source in the registry entry, or ask who runs the server.",
+    )
 
 
 def cached(file: HubFile, sha256: str) -> Path | None:
@@ -133,7 +137,7 @@ def _facts(file: HubFile, reply: Any) -> Facts:
             hint="Check HF_ENDPOINT.",
         )
     if file.pinned and commit != file.revision:
-        raise IntegrityError(f"the Hub gives commit {commit} for {file}")
+        raise IntegrityError(f"the Hub gives commit {commit} for {file}", hint="Check HF_ENDPOINT, and try again.")
     etag = (reply.headers.get("X-Linked-ETag") or reply.headers.get("ETag") or "").removeprefix("W/").strip('"')
     size = reply.headers.get("X-Linked-Size") or (reply.headers.get("Content-Length") if reply.status == 200 else None)
     found = replace(file, revision=commit)

@@ -187,7 +187,10 @@ def request(
             url = target
         finally:
             reply.close()
-    raise DownloadError(f"more than {_MAX_REDIRECTS} redirects from {_printable(url)}")
+    raise DownloadError(
+        f"more than {_MAX_REDIRECTS} redirects from {_printable(url)}",
+        hint="Correct the address in the registry entry.",
+    )
 
 
 def chunks(reply: Any, size: int, silence: float) -> Iterator[bytes]:
