@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.catalog.hookspecs import hookimpl
     from zoo.catalog.registry import Registry
     from zoo.catalog.spec import Backbone, Preprocessing, Strategy, Weights
+    from zoo.choose.rank import rank
     from zoo.errors import (
         DataError,
         DiskError,
@@ -41,6 +42,7 @@ _HOMES: Final = {
     "compose": "zoo.adapt.compose",
     "load": "zoo.adapt.saved",
     "load_backbone": "zoo.models.backbone",
+    "rank": "zoo.choose.rank",
     "hookimpl": "zoo.catalog.hookspecs",
     "Registry": "zoo.catalog.registry",
     **dict.fromkeys(
@@ -100,6 +102,7 @@ __all__ = [
     "load_backbone",
     "plugins",
     "pull",
+    "rank",
     "register",
     "show",
     "unregister",

@@ -10,7 +10,7 @@ from zoo.catalog import registry as _registry
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.catalog.plugins import PluginReport
+    from zoo.catalog.loaded import PluginReport
     from zoo.catalog.spec import Backbone, Strategy, Weights
 
 
@@ -82,13 +82,14 @@ def unregister(name: str) -> None:
     _registry.default().unregister(name)
 
 
-def pull(name: str, locked: bool = False, offline: bool | None = None) -> Path:
+def pull(name: str, locked: bool = False, offline: bool | None = None, *, update: bool = False) -> Path:
     """The path of a verified safetensors file with the weights of `name`, downloaded if need be.
 
     Args:
         name: `arch` (its default weights), `arch.tag`, `plugin/arch[.tag]` or an alias.
-        locked: take only what zoo.lock pins.
+        locked: take only what zoo.lock or the registry pins, and change nothing in the lock.
         offline: send no request; None = as `ZOO_OFFLINE` says.
+        update: ask the source again, unless the registry pins its bytes, and rewrite zoo.lock.
 
     Raises:
         NotFoundError: no such weights, or offline and not pulled yet.
@@ -102,4 +103,4 @@ def pull(name: str, locked: bool = False, offline: bool | None = None) -> Path:
     if weights is None:
         raise UsageError(f"{name!r} names no weights")
     settings = registry.settings if offline is None else replace(registry.settings, offline=offline)
-    return pull_weights(weights, settings=settings, registry=registry, locked=locked).path
+    return pull_weights(weights, settings=settings, registry=registry, locked=locked, update=update, asked=True).path

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ZooError(Exception):
     """Base of all errors raised on purpose.
@@ -13,6 +15,9 @@ class ZooError(Exception):
         message: what went wrong, one sentence.
         why: the cause, where it is known.
         hint: what to do next.
+
+    Attributes:
+        facts: what a program may read beside the error: plain values, printed with it under `--json`.
     """
 
     code = "error"
@@ -23,6 +28,7 @@ class ZooError(Exception):
         self.message = message
         self.why = why
         self.hint = hint
+        self.facts: dict[str, Any] = {}
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.message, self.why, self.hint) if part)

@@ -13,7 +13,7 @@ from catalog_kit import Gives, alone, backbone, strategy, weights
 
 import zoo
 from zoo.catalog.discover import in_folder
-from zoo.catalog.plugins import PluginReport
+from zoo.catalog.loaded import PluginReport
 from zoo.catalog.registry import Registry
 from zoo.errors import NotFoundError, PluginError, RegistryError, UsageError
 from zoo.settings import Settings

@@ -92,12 +92,12 @@ def test_the_lock_holds_against_a_moved_branch_and_update_lets_go(settings: Sett
 
 def test_locked_takes_what_the_lock_says_or_nothing(settings: Settings, hub: FakeHub, make: Make) -> None:
     hub.add(REPO, FILE, make())
-    with pytest.raises(IntegrityError, match="does not know"):
+    with pytest.raises(IntegrityError, match="not as pinned"):
         pull(weights(), settings=settings, locked=True)
     assert hub.count() == 0
     pull(weights(), settings=settings)
     assert pull(weights(), settings=settings, locked=True).cached
-    with pytest.raises(IntegrityError, match="do not agree"):
+    with pytest.raises(IntegrityError, match="not as pinned"):
         pull(weights(sha256="0" * 64), settings=settings, locked=True)
 
 

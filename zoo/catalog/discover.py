@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from zoo import __version__
+from zoo.catalog.installed import Distribution, installed
 from zoo.catalog.spec import NAME
 from zoo.errors import UsageError
 
-#: The entry-point group.
-GROUP: Final = "zoo"
 #: Each module directly inside these packages is a built-in plugin, named as the module.
 BUILTIN_PACKAGES: Final = ("zoo_plugins.backbones", "zoo_plugins.strategies")
 #: Modules of plugin files are imported under this prefix, so that none can hide another module.
@@ -31,7 +30,8 @@ class Candidate:
         origin: "built-in", "entry-point", "object" or "file".
         load: gives the plugin object; runs its code.
         where: module, file or class, for people.
-        dist: the distribution that brings it (an `importlib.metadata.Distribution`), if one does.
+        dist: the distribution that brings it, if one does.
+        fault: why it cannot be loaded, where its metadata are damaged.
         shadowed_by: why it is not loaded, when an earlier one has its name.
     """
 
@@ -39,14 +39,15 @@ class Candidate:
     origin: str
     load: Callable[[], Any]
     where: str = ""
-    dist: Any = None
+    dist: Distribution | None = None
+    fault: str | None = None
     shadowed_by: str | None = None
     _version: str | None = field(default=None, repr=False)
 
     @property
     def distribution(self) -> str | None:
         """Name of the distribution that brings it."""
-        return self.dist.metadata["Name"] if self.dist is not None else None
+        return self.dist.name if self.dist is not None else None
 
     @property
     def version(self) -> str | None:
@@ -54,6 +55,18 @@ class Candidate:
         if self.origin == "built-in":
             return __version__
         return self.dist.version if self.dist is not None else self._version
+
+    @property
+    def brought_by(self) -> str:
+        """Distribution and version of what is not built in, `zoo-lora 0.3`; "" where nobody knows."""
+        if self.origin == "built-in":
+            return ""
+        return " ".join(filter(None, (self.distribution, self.version)))
+
+    @property
+    def known_as(self) -> str:
+        """For errors: `plugin 'lora' (zoo-lora 0.3)`."""
+        return f"plugin {self.name!r}" + (f" ({self.brought_by})" if self.brought_by else "")
 
     @property
     def third_party(self) -> bool:
@@ -68,7 +81,7 @@ def find(*, builtins: bool = True, entry_points: bool = True, folder: Path | Non
     first: dict[str, Candidate] = {}
     for one in found:
         if (other := first.setdefault(one.name, one)) is not one:
-            one.shadowed_by = _describe(other)
+            one.shadowed_by = _taken(one, other)
     return found
 
 
@@ -121,53 +134,14 @@ def _builtins() -> Iterator[Candidate]:
                 yield Candidate(module.name, "built-in", _module_loader(target), target)
 
 
-def _installed() -> list[Candidate]:
-    if not _may_be_installed():
-        return []
-    from importlib.metadata import distributions
-
-    found = []
-    for dist in distributions():
-        # Most distributions have no entry point of ours: look before parsing.
-        text = dist.read_text("entry_points.txt")
-        if text and f"[{GROUP}]" in text:
-            found += [
-                Candidate(point.name, "entry-point", point.load, point.value, dist)
-                for point in dist.entry_points
-                if point.group == GROUP
-            ]
-    return sorted(found, key=lambda one: (one.name, one.distribution or ""))
+def _installed() -> Iterator[Candidate]:
+    for one in installed():
+        load = one.point.load if one.point is not None else _nothing
+        yield Candidate(one.name, "entry-point", load, one.value, one.distribution, one.fault)
 
 
-def _may_be_installed() -> bool:
-    """Whether any distribution may have an entry point of ours: a look at files, in 2 ms.
-
-    `importlib.metadata` takes 25 ms to import. It alone knows archives and finders of other kinds, so where there is
-    one the answer is yes.
-    """
-    from importlib.machinery import PathFinder
-
-    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
-        return True
-    mark = f"[{GROUP}]".encode()
-    for folder in sys.path:
-        try:
-            entries = os.listdir(folder or ".")
-        except NotADirectoryError:
-            return True
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.endswith((".dist-info", ".egg-info")):
-                try:
-                    with open(os.path.join(folder, entry, "entry_points.txt"), "rb") as file:
-                        if mark in file.read():
-                            return True
-                except OSError:
-                    continue
-            elif entry.endswith(".egg"):
-                return True
-    return False
+def _nothing() -> None:
+    raise AssertionError("a candidate with a fault is not loaded")
 
 
 def _module_loader(target: str) -> Callable[[], Any]:
@@ -202,14 +176,17 @@ def _refuse_shared(path: Path) -> None:
         )
 
 
-def _describe(candidate: Candidate) -> str:
-    if candidate.origin == "built-in":
-        return "a built-in plugin"
-    if candidate.dist is not None:
-        return f"{candidate.distribution} {candidate.version}"
-    return candidate.where
-
-
-def by_name(candidates: Iterable[Candidate]) -> Mapping[str, Candidate]:
-    """The candidates that are not shadowed."""
-    return {one.name: one for one in candidates if one.shadowed_by is None}
+def _taken(one: Candidate, other: Candidate) -> str:
+    """Why `one` is not loaded, `other` having its name."""
+    if other.origin == "built-in":
+        return "its name is taken by a built-in plugin"
+    if one.dist is None or other.dist is None:
+        return f"its name is taken by {other.where if other.dist is None else other.dist}"
+    if one.dist.key != other.dist.key:
+        return f"its name is taken by {other.dist}"
+    if one.dist.place == other.dist.place and one.dist.version == other.dist.version:
+        return f"{other.dist} has the entry point twice"
+    return (
+        f"it is installed twice: {other.dist} in {other.dist.place} is the one used, "
+        f"{one.dist} in {one.dist.place} is not"
+    )

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from zoo.catalog import ledger, names
+from zoo.catalog.loaded import Loaded
 from zoo.catalog.near import plain
-from zoo.catalog.plugins import Loaded
 from zoo.catalog.spec import Backbone, Strategy, Weights
 
 #: The built-in that has nearly everything; the others know more about what they have.

@@ -10,11 +10,15 @@ from typing import Final
 
 from zoo.catalog import ledger, names
 from zoo.catalog.index import Index
+from zoo.catalog.loaded import Loaded
 from zoo.catalog.near import did_you_mean, plain
 from zoo.catalog.plugins import Host
 from zoo.catalog.spec import TAG, Backbone, Strategy, Weights
 from zoo.errors import NotFoundError, RegistryError, UsageError
 
+#: Plugins that an error about a name says could explain it.
+SHOWN: Final = 8
+_STATES: Final = {"failed": "failed", "disabled": "is off", "shadowed": "is shadowed"}
 _NOT_IN_TAGS: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -186,7 +190,15 @@ class Lookup:
                 return known
         within = f", which {written!r} names" if written is not None else ""
         hint = did_you_mean(name, self._host.plugins) or "See `zoo plugins`."
-        raise NotFoundError(f"no plugin {name!r}{within}", hint=hint)
+        unread = self._absent(one for one in self._host.absent() if one.candidate.fault)
+        raise NotFoundError(f"no plugin {name!r}{within}", why="\n".join(unread) or None, hint=hint)
+
+    def _absent(self, absent: Iterable[Loaded]) -> list[str]:
+        """A sentence on each plugin that may have had what nobody has; those that were turned off come last."""
+        ordered = sorted(absent, key=lambda one: one.state == "disabled")
+        more = len(ordered) - SHOWN
+        rest = [f"{more} more plugins failed, are shadowed or are off: zoo plugins."] if more > 0 else []
+        return [*map(_reason, ordered[:SHOWN]), *rest]
 
     # -- errors ----------------------------------------------------------------------------------------------------
 
@@ -213,11 +225,14 @@ class Lookup:
             weights = self._index.declares(arch)
             if weights is not None:
                 reasons.append(f"{weights.origin or weights.plugin} has weights for it, but no plugin the backbone.")
-        for one in self._host.absent():
-            state = "failed" if one.state == "failed" else "is off"
-            reasons.append(f"The plugin {one.name!r} {state}: {one.problems[0].rstrip('.')}.")
+        reasons += self._absent(self._host.absent())
         hint = did_you_mean(written, known) or fallback
         return NotFoundError(f"no {kind} {written!r}", why="\n".join(reasons) or None, hint=hint)
+
+
+def _reason(one: Loaded) -> str:
+    brought = f" ({one.candidate.brought_by})" if one.candidate.brought_by else ""
+    return f"The plugin {one.name!r} {_STATES[one.state]}{brought}: {one.problems[0].rstrip('.')}."
 
 
 def _check_options(backbone: Backbone, weights: Weights) -> None:

@@ -11,113 +11,36 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
+from zoo import __version__
 from zoo.catalog import hookspecs
 from zoo.catalog.discover import Candidate
+from zoo.catalog.loaded import SPECS, Loaded, PluginReport
 from zoo.catalog.near import nearest
-from zoo.catalog.spec import NAME, Backbone, Strategy, Weights, check_backbone, check_strategy, check_weights
+from zoo.catalog.spec import NAME, Backbone, Strategy, Weights, check_backbone
 from zoo.errors import PluginError, RegistryError, ZooError
 
 if TYPE_CHECKING:
     from zoo.catalog.ledger import LedgerFile
+    from zoo.catalog.watch import Watch
 
 #: What a plugin's top module must not import: each costs a second or more.
 HEAVY: Final = ("torch", "timm", "torchvision", "numpy", "transformers", "tensorflow", "jax")
 
 
-@dataclass(frozen=True, slots=True)
-class PluginReport:
-    """What became of one plugin.
-
-    Args:
-        name: its name.
-        version: of its distribution, if it has one.
-        origin: "built-in", "entry-point", "object" or "file".
-        state: "ok", "failed", "disabled" or "shadowed".
-        gives: how many of what: {"backbones": 2, "weights": 1}; other hooks count as 1.
-        problem: what is wrong, in one line; None if nothing.
-        distribution: what was installed to get it.
-        where: module, file or class.
-        stage: where it failed: "import", "register" or a hook's name.
-        traceback: of the failure.
-        seconds: its import took.
-    """
-
-    name: str
-    version: str | None
-    origin: str
-    state: str
-    gives: Mapping[str, int]
-    problem: str | None
-    distribution: str | None = None
-    where: str = ""
-    stage: str | None = None
-    traceback: str | None = None
-    seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Loaded:
-    """One candidate and what came of it."""
-
-    candidate: Candidate
-    state: str = "ok"
-    problems: list[str] = field(default_factory=list)
-    stage: str | None = None
-    traceback: str | None = None
-    seconds: float = 0.0
-    #: hook name -> implementation
-    hooks: dict[str, Any] = field(default_factory=dict)
-    backbones: dict[str, Backbone] = field(default_factory=dict)
-    strategies: dict[str, Strategy] = field(default_factory=dict)
-    weights: dict[str, Weights] = field(default_factory=dict)
-    ledgers: list[LedgerFile] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.candidate.name
-
-    @property
-    def builtin(self) -> bool:
-        return self.candidate.origin == "built-in"
-
-    def report(self) -> PluginReport:
-        """The state as others may see it."""
-        counts = {
-            "backbones": len(self.backbones),
-            "strategies": len(self.strategies),
-            "weights": len(self.weights) + sum(len(file.weights) for file in self.ledgers),
-            **{hook: 1 for hook in sorted(self.hooks) if hook not in _SPECS},
-        }
-        one = self.candidate
-        return PluginReport(
-            name=one.name,
-            version=one.version,
-            origin=one.origin,
-            state=self.state,
-            gives=MappingProxyType({kind: count for kind, count in counts.items() if count}),
-            problem="; ".join(self.problems) or None,
-            distribution=one.distribution,
-            where=one.where,
-            stage=self.stage,
-            traceback=self.traceback,
-            seconds=self.seconds,
-        )
-
-
-#: hook -> (type of its items, their check)
-_SPECS: Final[dict[str, tuple[type, Callable[[Any], None]]]] = {
-    "zoo_backbones": (Backbone, check_backbone),
-    "zoo_strategies": (Strategy, check_strategy),
-    "zoo_weights": (Weights, check_weights),
-}
+#: A plugin that takes this many seconds for its import, or for one hook, is named on stderr.
+DEADLINE: Final = 5.0
+#: Specs of one kind that one plugin may give.
+MOST: Final = 1_000_000
+#: Characters of an error that are shown in one line.
+_LINE: Final = 500
+#: Hooks called after loading: one that fails costs the plugin that hook, not what it gave.
+_TOLD: Final = ("zoo_find_backbone", "zoo_composed", "zoo_epoch_end")
 #: Every hook there is.
 _HOOKS: Final = tuple(name for name in vars(hookspecs) if name.startswith("zoo_"))
 
@@ -136,8 +59,21 @@ class Host:
         self.shadowed: Final[list[Loaded]] = []
         self._manager: Final = pluggy.PluginManager("zoo")
         self._manager.add_hookspecs(hookspecs)
+        self._watch: Watch | None = None
 
     # -- loading ---------------------------------------------------------------------------------------------------
+
+    def load(self, candidates: Iterable[Candidate], disabled: Mapping[str, str]) -> None:
+        """Load plugins, and say on stderr which one is waited for when it takes long.
+
+        Args:
+            candidates: where they are.
+            disabled: name of each that must not be imported -> why.
+        """
+        candidates = tuple(candidates)
+        with self._watching(any(one.origin != "built-in" for one in candidates)):
+            for one in candidates:
+                self.add(one, disabled=disabled.get(one.name))
 
     def add(self, candidate: Candidate, *, disabled: str | None = None) -> Loaded:
         """Load one plugin and gather what it gives.
@@ -149,20 +85,27 @@ class Host:
         loaded = Loaded(candidate)
         if candidate.shadowed_by is not None:
             loaded.state = "shadowed"
-            loaded.problems.append(f"its name is taken by {candidate.shadowed_by}")
             self.shadowed.append(loaded)
+            if disabled is None:
+                self._object(loaded, "find", candidate.shadowed_by)
+            else:
+                loaded.add_problem("find", candidate.shadowed_by)
             return loaded
         self.plugins[candidate.name] = loaded
         if disabled is not None:
             loaded.state = "disabled"
             loaded.problems.append(disabled)
             return loaded
-        started = time.perf_counter()
-        plugin = self._try(loaded, "import", candidate.load)
-        loaded.seconds = time.perf_counter() - started
+        self._try(loaded, "find", _check_found, candidate)
+        if loaded.state == "ok":
+            self._try(loaded, "requires", _check_zoo, candidate)
+        if loaded.state == "ok":
+            started = time.perf_counter()
+            plugin = self._try(loaded, "import", candidate.load)
+            loaded.seconds = time.perf_counter() - started
         if loaded.state == "ok":
             self._try(loaded, "register", self._register, loaded, plugin)
-        for hook in _SPECS:
+        for hook in SPECS:
             if loaded.state == "ok" and hook in loaded.hooks:
                 self._try(loaded, hook, self._gather, loaded, hook)
         return loaded
@@ -174,9 +117,11 @@ class Host:
             self._manager.unregister(name=name)
         return loaded
 
+    def note_clash(self, name: str, text: str) -> None:
+        """Note that specs of a plugin have names that others' have too."""
+        self._object(self.plugins[name], "names", text)
+
     def _register(self, loaded: Loaded, plugin: Any) -> None:
-        if not NAME.fullmatch(loaded.name):
-            raise RegistryError(f"a plugin's name must match {NAME.pattern}")
         self._manager.register(plugin, name=loaded.name)
         unknown, marked = [], False
         for caller in self._manager.get_hookcallers(plugin) or ():
@@ -196,40 +141,35 @@ class Host:
         if not marked:
             named = f" ({', '.join(unmarked)} is not)" if unmarked else ""
             raise RegistryError(f"no function is marked with @zoo.hookimpl{named}")
-        loaded.problems += [
-            f"{name} is not marked with @zoo.hookimpl and is never called" for name in unmarked if name in _HOOKS
-        ]
+        for name in unmarked:
+            if name in _HOOKS:
+                self._object(loaded, "register", f"{name} is not marked with @zoo.hookimpl and is never called")
 
     def _gather(self, loaded: Loaded, hook: str) -> None:
-        kind, check = _SPECS[hook]
+        kind, check = SPECS[hook]
         result = loaded.hooks[hook].function()
         if isinstance(result, kind) or not hasattr(result, "__iter__"):
             raise RegistryError(f"gave {type(result).__name__}, not an iterable of {kind.__name__}")
-        items: list[Any] = list(result)
-        if hook == "zoo_weights":
-            items = self._read_ledgers(loaded, items)
         kept: dict[str, Any] = {}
-        for item in items:
+        for item in result:
             if not isinstance(item, kind):
+                if hook == "zoo_weights" and isinstance(item, str | os.PathLike):
+                    loaded.ledgers.append(_read_ledger(item, loaded.name))
+                    continue
                 raise RegistryError(f"gave {type(item).__name__} where {kind.__name__} was due")
             spec: Any = item
             check(spec)
             if spec.name in kept:
                 raise RegistryError(f"gave the name {spec.name!r} twice")
             kept[spec.name] = _stamp(spec, loaded.name)
+            if len(kept) > MOST:
+                raise RegistryError(f"gave more than {MOST:,} and did not end")
         if kind is Backbone:
             loaded.backbones = kept
         elif kind is Strategy:
             loaded.strategies = kept
         else:
             loaded.weights = kept
-
-    def _read_ledgers(self, loaded: Loaded, items: list[Any]) -> list[Any]:
-        from zoo.catalog import ledger
-
-        paths = [Path(os.fspath(item)) for item in items if isinstance(item, str | os.PathLike)]
-        loaded.ledgers = [ledger.read(path, "plugin", plugin=loaded.name) for path in paths]
-        return [item for item in items if not isinstance(item, str | os.PathLike)]
 
     # -- calling ---------------------------------------------------------------------------------------------------
 
@@ -290,46 +230,103 @@ class Host:
     def _try(
         self, loaded: Loaded, stage: str, function: Callable[..., Any], *arguments: Any, told: bool = False
     ) -> Any:
-        printed = io.StringIO()
-        heavy = _heavy()
+        """Call `function`; whatever it does stays with the plugin. None when it failed."""
+        printed, heavy = io.StringIO(), _heavy()
+        result: Any = None
+        failure: BaseException | None = None
         try:
-            with contextlib.redirect_stdout(sys.stderr if told else printed):
-                return function(*arguments)
-        except (Exception, SystemExit) as error:
-            self._fail(loaded, stage, error)
-            return None
-        finally:
-            if printed.getvalue():
-                loaded.problems.append(f"printed to stdout at {stage}, which is for data")
-            if not told and (more := _heavy() - heavy):
-                loaded.problems.append(f"imported {', '.join(sorted(more))} at {stage}; a plugin's top module is light")
+            with self._watched(loaded, stage), contextlib.redirect_stdout(sys.stderr if told else printed):
+                result = function(*arguments)
+        except KeyboardInterrupt as stop:
+            if not (self.strict and self._is_late(loaded)):
+                stop.add_note(f"The {loaded.candidate.known_as} was at {stage}. {_without(loaded.name)}")
+                raise
+            failure = stop
+        except BaseException as error:  # SystemExit, and what test frameworks and event loops derive from it
+            failure = error
+        if self._is_late(loaded):
+            self._object(loaded, stage, f"took more than {DEADLINE:g} s at {stage}", raised=failure)
+        if not told:
+            self._inspect(loaded, stage, printed, heavy, failure)
+        if failure is not None:
+            self._fail(loaded, stage, failure)
+        return result
+
+    def _inspect(
+        self, loaded: Loaded, stage: str, printed: io.StringIO, heavy: set[str], failure: BaseException | None
+    ) -> None:
+        """Note what a plugin did on the side."""
+        if printed.closed:
+            self._object(loaded, stage, f"closed stdout at {stage}, which is not its own", raised=failure)
+        elif printed.getvalue():
+            self._object(loaded, stage, f"printed to stdout at {stage}, which is for data", raised=failure)
+        if more := _heavy() - heavy:
+            self._object(
+                loaded,
+                stage,
+                f"imported {', '.join(sorted(more))} at {stage}; a plugin's top module is light",
+                raised=failure,
+            )
+
+    def _object(self, loaded: Loaded, stage: str, text: str, *, raised: BaseException | None = None) -> None:
+        """Note a fault that a plugin survives; under `strict` raise it, unless something worse is raised anyway."""
+        loaded.add_problem(stage, text)
+        if self.strict and raised is None:
+            raise PluginError(f"{loaded.candidate.known_as} has a fault at {stage}", why=text)
 
     def _fail(self, loaded: Loaded, stage: str, error: BaseException) -> None:
         import traceback
 
         loaded.hooks.pop(stage, None)
         if loaded.state == "ok":
-            loaded.state, loaded.stage = "failed", stage
+            loaded.state = "failed"
             loaded.traceback = "".join(traceback.format_exception(error))
-        loaded.problems.insert(0, f"{stage}: {_sentence(error)}")
-        if stage in ("import", "register", *_SPECS):
+            loaded.add_problem(stage, f"{stage}: {_sentence(error)}", first=True)
+        if stage not in _TOLD:
             for batch in (loaded.hooks, loaded.backbones, loaded.strategies, loaded.weights, loaded.ledgers):
                 batch.clear()
             if self._manager.has_plugin(loaded.name):
                 self._manager.unregister(name=loaded.name)
         if self.strict:
-            raise PluginError(f"plugin {loaded.name!r} failed at {stage}", why=_sentence(error)) from error
+            raise PluginError(f"{loaded.candidate.known_as} failed at {stage}", why=_sentence(error)) from error
+
+    @contextlib.contextmanager
+    def _watching(self, needed: bool) -> Iterator[None]:
+        if not needed:
+            yield
+            return
+        from zoo.catalog.watch import Watch
+
+        with Watch(_say_late, DEADLINE, interrupt=self.strict) as self._watch:
+            try:
+                yield
+            finally:
+                self._watch = None
+
+    def _watched(self, loaded: Loaded, stage: str) -> contextlib.AbstractContextManager[None]:
+        if self._watch is None or loaded.builtin:
+            return contextlib.nullcontext()
+        return self._watch.over(
+            f"The {loaded.candidate.known_as} has been at {stage} for {DEADLINE:g} s, and everything waits for it. "
+            f"Ctrl-C ends the wait. {_without(loaded.name)}"
+        )
+
+    def _is_late(self, loaded: Loaded) -> bool:
+        return self._watch is not None and not loaded.builtin and self._watch.late
 
     # -- reporting -------------------------------------------------------------------------------------------------
 
     def reports(self) -> list[PluginReport]:
         """One for each plugin, by name."""
-        everyone = [*self.plugins.values(), *self.shadowed]
-        return [loaded.report() for loaded in sorted(everyone, key=lambda one: (one.name, one.state == "shadowed"))]
+        return [loaded.report() for loaded in self.everyone()]
+
+    def everyone(self) -> list[Loaded]:
+        """Every plugin by name, the shadowed ones after the one that has their name."""
+        return sorted((*self.plugins.values(), *self.shadowed), key=lambda one: (one.name, one.state == "shadowed"))
 
     def absent(self) -> Iterator[Loaded]:
-        """The plugins that give nothing because they failed or are disabled."""
-        return (one for one in self.plugins.values() if one.state in ("failed", "disabled"))
+        """The plugins that failed, are disabled or are shadowed: they may have had what nobody has."""
+        return (one for one in (*self.plugins.values(), *self.shadowed) if one.state != "ok")
 
 
 def _stamp(spec: Any, plugin: str) -> Any:
@@ -352,17 +349,50 @@ def _heavy() -> set[str]:
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, ZooError):
-        return error.message
+    """An error in one line; nothing in it can fail."""
     if isinstance(error, SystemExit):
         return f"called sys.exit({error.code!r})"
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error.message if isinstance(error, ZooError) else error).split())
+    except Exception:
+        text = "its message cannot be read"
+    text = text if len(text) <= _LINE else f"{text[:_LINE]} ..."
+    if isinstance(error, ZooError) and text:
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _check_found(candidate: Candidate) -> None:
+    if candidate.fault is not None:
+        raise RegistryError(candidate.fault)
+    if not NAME.fullmatch(candidate.name):
+        raise RegistryError(f"a plugin's name must match {NAME.pattern}")
+
+
+def _check_zoo(candidate: Candidate) -> None:
+    if candidate.dist is not None and (unmet := candidate.dist.unmet()) is not None:
+        raise RegistryError(unmet)
+
+
+def _read_ledger(path: str | os.PathLike[str], plugin: str) -> LedgerFile:
+    from zoo.catalog import ledger
+
+    return ledger.read(Path(os.fspath(path)), "plugin", plugin=plugin)
+
+
+def _say_late(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _without(name: str) -> str:
+    return f"To go on without it: zoo -p no:{name} ..., or ZOO_DISABLE={name}."
 
 
 def _unknown_hook(name: str) -> str:
     near = nearest(name, _HOOKS, 1)
-    return f"unknown hook {name}" + (f" (did you mean {near[0]}?)" if near else "")
+    return (
+        f"unknown hook {name} ({f'did you mean {near[0]}?' if near else f'a newer zoo than {__version__} may have it'})"
+    )
 
 
 def _own_functions(plugin: Any, prefix: str) -> list[str]:

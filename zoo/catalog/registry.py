@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from zoo import __version__
 from zoo.catalog import ledger, names, policy, select
 from zoo.catalog.discover import find, given
 from zoo.catalog.index import Index
+from zoo.catalog.loaded import Loaded, PluginReport
 from zoo.catalog.lookup import Lookup
-from zoo.catalog.plugins import Host, PluginReport
+from zoo.catalog.plugins import Host
 from zoo.catalog.rows import backbone_row
 from zoo.catalog.spec import Backbone, Strategy, Weights
 from zoo.errors import PluginError, UsageError
 from zoo.settings import Settings
+
+#: Whether a registry loads its plugins in this thread.
+_LOADING: Final = ContextVar("loading", default=False)
 
 
 class Registry:
@@ -55,6 +62,7 @@ class Registry:
         self._host: Host | None = None
         self._required: Mapping[str, str] = {}
         self._index: Index | None = None
+        self._lock: Final = threading.Lock()
         self._store: Any = None
         self._blobs = False
 
@@ -189,15 +197,36 @@ class Registry:
 
     def reports(self) -> list[PluginReport]:
         """One report for each plugin found, by name, the failed, disabled and shadowed ones included."""
-        from dataclasses import replace
+        self._built()
+        return self._load().reports()
 
-        clashes = self._built().clashes()
-        return [
-            replace(one, problem="; ".join(filter(None, (one.problem, clashes[one.name]))))
-            if one.state == "ok" and one.name in clashes
-            else one
-            for one in self._load().reports()
+    def loaded(self, plugin: str) -> Loaded:
+        """What is known of one plugin; `-` and `_` are the same.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        return self._load().plugins[self._lookup().plugin(plugin)]
+
+    def requirements(self) -> list[tuple[PluginReport | None, str, str | None]]:
+        """What another machine must install to have these plugins: (plugin, requirement, why it cannot be followed).
+
+        The zoo itself comes first, with None for the plugin; the built-in ones come with it.
+        """
+        from zoo.catalog.installed import ZOO, own
+
+        zoo = own()
+        found: list[tuple[PluginReport | None, str, str | None]] = [
+            (None, *zoo.requirement()) if zoo else (None, f"{ZOO}=={__version__}", "run from a folder, not installed")
         ]
+        for one in self._load().everyone():
+            report, dist = one.report(), one.candidate.dist
+            if dist is not None and dist.name is not None:
+                line, why = dist.requirement()
+                found.append((report, line, why or (report.problem if report.state != "ok" else None)))
+            elif report.origin == "file":
+                found.append((report, report.where, "a plugin file: copy it"))
+        return found
 
     def register(self, plugin: Any, name: str | None = None) -> str:
         """Add a plugin object; returns its name. A class registered again, as a notebook does, replaces itself.
@@ -214,7 +243,7 @@ class Registry:
                 raise UsageError(f"the plugin name {candidate.name!r} is taken", hint="Give another: name=...")
             host.remove(candidate.name)
         self._index = None
-        host.add(candidate)
+        host.load([candidate], {})
         return candidate.name
 
     def unregister(self, name: str) -> None:
@@ -286,20 +315,34 @@ class Registry:
 
     def _load(self) -> Host:
         if self._host is None:
-            self._read()
-            found = find(**self._sources, folder=self.settings.plugins_dir)
-            for one in self._given:
-                other = next((two for two in found if two.name == one.name and two.shadowed_by is None), None)
-                one.shadowed_by = f"the {other.origin} plugin {other.where}" if other is not None else None
-                found.append(one)
-            off = policy.disabled(found, self.settings, self._ledgers)
-            self._required = policy.required_names(found, self._ledgers)
-            host = Host(strict=self.settings.strict)
-            with _allocating():
-                for one in found:
-                    host.add(one, disabled=off.get(one.name))
-            self._host = host
+            if _LOADING.get():
+                raise UsageError(
+                    "the registry was asked while plugins are being loaded",
+                    why="A plugin's import and its zoo_* hooks give specs; those of others are not known yet.",
+                )
+            with self._lock:  # a second thread waits for the first
+                if self._host is None:
+                    token = _LOADING.set(True)
+                    try:
+                        self._host = self._loaded()
+                    finally:
+                        _LOADING.reset(token)
         return self._host
+
+    def _loaded(self) -> Host:
+        self._read()
+        found = find(**self._sources, folder=self.settings.plugins_dir)
+        for one in self._given:
+            other = next((two for two in found if two.name == one.name and two.shadowed_by is None), None)
+            if other is not None:
+                one.shadowed_by = f"its name is taken by the {other.origin} plugin {other.where}"
+            found.append(one)
+        off = policy.disabled(found, self.settings, self._ledgers)
+        self._required = policy.required_names(found, self._ledgers)
+        host = Host(strict=self.settings.strict)
+        with _allocating():
+            host.load(found, off)
+        return host
 
     def _current(self) -> Index:
         self._read()
@@ -311,9 +354,11 @@ class Registry:
 
     def _built(self) -> Index:
         if self._index is None:
-            plugins, files = self._load().plugins.values(), self._all_files()
+            host, files = self._load(), self._all_files()
             with _allocating():
-                self._index = Index(plugins, files)
+                self._index = Index(host.plugins.values(), files)
+            for name, clash in self._index.clashes().items():
+                host.note_clash(name, clash)
         return self._index
 
     def _all_files(self) -> list[ledger.LedgerFile]:

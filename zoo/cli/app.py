@@ -25,7 +25,7 @@ VERBS: Final = {
     "list": "catalog",
     "show": "catalog",
     "strategies": "catalog",
-    "plugins": "catalog",
+    "plugins": "plugins",
     "pull": "weights",
     "register": "weights",
     "convert": "weights",
@@ -33,6 +33,7 @@ VERBS: Final = {
     "pretrain": "learn",
     "evaluate": "use",
     "predict": "use",
+    "rank": "choose",
     "demo": "demo",
 }
 #: Options that stand before the verb.
@@ -48,7 +49,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        if VERBS[cmd_name] == "catalog":
+        if VERBS[cmd_name] in ("catalog", "plugins"):
             gc.disable()  # thousands of specs live until the process ends; looking for garbage among them costs a tenth
         module = importlib.import_module(f"zoo.cli.{VERBS[cmd_name]}")
         return getattr(module, f"{cmd_name}_verb")
@@ -113,8 +114,8 @@ def run(args: Sequence[str]) -> int:
         shown: BaseException = error
     except click.UsageError as error:
         shown = _from_click(error)
-    except (click.Abort, KeyboardInterrupt):
-        out.error("interrupted", "Interrupted.", None, None, ())
+    except (click.Abort, KeyboardInterrupt) as stop:
+        out.error("interrupted", "Interrupted.", None, None, _notes(stop))
         return 130
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -131,7 +132,8 @@ def run(args: Sequence[str]) -> int:
 
         traceback.print_exception(shown)
     if isinstance(shown, ZooError):
-        out.error(shown.code, shown.message, shown.why, shown.hint, getattr(shown, "__notes__", ()))
+        notes = getattr(shown, "__notes__", ())
+        out.error(shown.code, shown.message, shown.why, shown.hint, notes, shown.facts)
         return shown.exit_code
     out.error(
         "internal",
@@ -141,6 +143,12 @@ def run(args: Sequence[str]) -> int:
         getattr(shown, "__notes__", ()),
     )
     return 1
+
+
+def _notes(error: BaseException) -> list[str]:
+    """The notes of an error; click wraps an interrupt into one of its own."""
+    wrapped = error.__context__ or error.__cause__
+    return [*getattr(error, "__notes__", ()), *(getattr(wrapped, "__notes__", ()) if wrapped is not None else ())]
 
 
 def _from_click(error: click.UsageError) -> UsageError:

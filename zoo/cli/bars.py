@@ -6,13 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """One bar per kind of work; gives a function to be called with (what, done, total)."""
-    columns = (TextColumn("{task.description:<12}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn())
+def bars(console: Console, *, bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar per kind of work; gives a function to be called with (what, done, total), in pieces or in bytes."""
+    counts = (DownloadColumn(), TransferSpeedColumn()) if bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description:<12}"), BarColumn(40), *counts, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 

@@ -1,4 +1,4 @@
-"""list, show, strategies, plugins: what exists."""
+"""list, show, strategies: what exists."""
 
 from __future__ import annotations
 
@@ -105,13 +105,14 @@ def show_verb(settings: Settings, name: str, out: Output) -> None:
 def describe(registry: Registry, name: str) -> dict[str, Any]:
     """The facts about what `name` names: weights (`arch.tag`), a backbone, or a strategy."""
     found = registry.find(name)
+    by = {"plugin_version": registry.loaded(found.plugin).candidate.version} if found.plugin else {}
     if isinstance(found, Weights):
-        return {"kind": "weights", **plain(found)}
+        return {"kind": "weights", **plain(found), **by}
     if isinstance(found, Strategy):
-        return {"kind": "strategy", **strategy_row(found)}
+        return {"kind": "strategy", **strategy_row(found), **by}
     facts = plain(found)
     more = {key: facts[key] for key in ("input", "head", "stages", "gmacs", "summary", "paper")}
-    return {"kind": "backbone", **registry.row(found), **more}
+    return {"kind": "backbone", **registry.row(found), **more, **by}
 
 
 def strategy_row(spec: Any) -> dict[str, Any]:
@@ -169,34 +170,10 @@ def strategies_verb(settings: Settings, out: Output) -> None:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("name", "kind", "needs", "what it does"):
+        for title in ("name", "plugin", "kind", "needs", "what it does"):
             table.add_column(title)
         for row in rows:
-            table.add_row(row["name"], row["kind"], ", ".join(row["needs"]) or "-", row["summary"])
-        console.print(table)
-
-    out.data(rows, draw)
-
-
-@click.command("plugins", short_help="List plugins and their problems.")
-@modes
-@click.pass_obj
-def plugins_verb(settings: Settings, out: Output) -> None:
-    """List plugins, what they give, and what is wrong with them."""
-    registry = open_registry(settings, out)
-    keys = ("name", "version", "origin", "state", "gives", "problem")
-    rows = [{key: plain(getattr(report, key)) for key in keys} for report in registry.reports()]
-
-    def draw(console: Console) -> None:
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in keys:
-            table.add_column(title)
-        for row in rows:
-            gives = ", ".join(f"{number} {what}" for what, number in row["gives"].items())
-            cells = {**row, "gives": gives}
-            table.add_row(*(str(cells[key] if cells[key] is not None else "") for key in keys))
+            table.add_row(row["name"], row["plugin"], row["kind"], ", ".join(row["needs"]) or "-", row["summary"])
         console.print(table)
 
     out.data(rows, draw)

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 def open_registry(settings: Settings, out: Output) -> Registry:
     """The registry of this call; what it noticed is said on stderr."""
     from zoo.catalog.registry import Registry
+    from zoo.cli.output import stdout_for_data
 
     registry = Registry(settings=settings)
+    with stdout_for_data():
+        reports = registry.reports()
     out.notes(registry.notes)
-    failed = [report.name for report in registry.reports() if report.state == "failed"]
+    failed = [report.name for report in reports if report.state == "failed"]
     if failed:
         out.note(f"note: failed plugins: {', '.join(failed)} (zoo plugins says why)")
     return registry

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as _json
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,25 +52,55 @@ class Output:
         for text in dict.fromkeys(texts):
             self.note(f"note: {text}")
 
-    def error(self, code: str, message: str, why: str | None, hint: str | None, notes: Sequence[str]) -> None:
-        """One error on stderr, and as JSON on stdout where JSON was asked for."""
+    def error(
+        self,
+        code: str,
+        message: str,
+        why: str | None,
+        hint: str | None,
+        notes: Sequence[str],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """One error on stderr, and as JSON on stdout, with the `facts` beside it, where JSON was asked for."""
         if self.json:
-            click.echo(_json.dumps({"error": {"code": code, "message": message, "hint": hint}}, ensure_ascii=False))
+            said = {"error": {"code": code, "message": message, "hint": hint}, **(facts or {})}
+            click.echo(_json.dumps(said, ensure_ascii=False))
         click.echo(f"error[{code}]: {message}", err=True)
         for text in (why, *notes, hint):
             for line in (text or "").splitlines():
                 click.echo(f"  {line}", err=True)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str, int, int], None] | None]:
-        """Bars with rate and time left on stderr: `with out.progress() as told: ...told("features", 3, 10)`."""
+    def progress(self, *, bytes: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
+        """Bars with rate and time left on stderr: `with out.progress() as told: ...told("features", 3, 10)`.
+
+        Args:
+            bytes: whether what is counted are bytes.
+        """
         if self.quiet or not sys.stderr.isatty():
             yield None
             return
         from zoo.cli.bars import bars
 
-        with bars(self.console(stderr=True)) as told:
+        with bars(self.console(stderr=True), bytes=bytes) as told:
             yield told
+
+
+@contextmanager
+def stdout_for_data() -> Iterator[None]:
+    """While plugins are loaded, what any library or child process writes below Python to stdout goes to stderr."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except OSError:  # closed: nothing can reach it
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def modes(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,6 +128,26 @@ def count(value: int | None) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return str(value)
+
+
+def size(value: int | None) -> str:
+    """46807446 -> "46.8 MB"; None -> "?"."""
+    if value is None:
+        return "?"
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= one:
+            return f"{value / one:.1f} {unit}"
+    return f"{value} B"
+
+
+def table_of(*titles: str, right: Sequence[str] = ()) -> Any:
+    """An empty rich table in the zoo's style; the columns of `right` are flushed right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
+    return table
 
 
 def _as_json(value: Any) -> str:

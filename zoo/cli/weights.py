@@ -11,7 +11,7 @@ import click
 from zoo.catalog.spec import Weights, check_weights
 from zoo.cli.catalog import plain
 from zoo.cli.options import open_registry
-from zoo.cli.output import Output, modes
+from zoo.cli.output import Output, modes, size, table_of
 from zoo.errors import NotFoundError, UsageError
 from zoo.settings import Settings
 
@@ -79,35 +79,72 @@ def register_verb(
 
 @click.command("pull", short_help="Bring verified weights to this disk.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--locked", is_flag=True, help="Take exactly what zoo.lock says, and change nothing in it.")
-@click.option("--update", is_flag=True, help="Forget what zoo.lock says and ask the source again.")
+@click.option("--locked", is_flag=True, help="Take exactly what zoo.lock or the registry pins, and change nothing.")
+@click.option("--update", is_flag=True, help="Ask the sources again that the registry does not pin; rewrite zoo.lock.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @modes
 @click.pass_obj
-def pull_verb(settings: Settings, names: tuple[str, ...], locked: bool, update: bool, out: Output) -> None:
-    """Pull the weights that NAMEs stand for (arch or arch.tag); each file is hashed before it counts as here."""
-    from zoo.weights.pull import pull
+def pull_verb(
+    settings: Settings,
+    names: tuple[str, ...],
+    locked: bool,
+    update: bool,
+    dry_run: bool,
+    out: Output,
+) -> None:
+    """Pull the weights that NAMEs stand for: arch (its default), arch.tag, or a quoted glob.
 
+    'resnet*' means the default weights of each architecture that matches, 'resnet18.*' every tag of resnet18. Each
+    file is hashed before it counts as here.
+    """
+    from zoo.weights.batch import chosen, notes_of, pull_each
+    from zoo.weights.lock import place
+
+    if locked and update:
+        raise UsageError("--locked and --update exclude each other")
     registry = open_registry(settings, out)
-    wanted = [registry.resolve(name)[1] for name in names]
-    rows: list[dict[str, Any]] = []
-    with out.progress() as told:
-        for weights in wanted:
-            assert weights is not None
-            tick = (lambda have, total, name=weights.name: told(name, have, total or 0)) if told else None
-            got = pull(
-                weights,
-                settings=settings,
-                registry=registry,
-                locked=locked,
-                update=update,
-                progress=tick,
-                note=out.note,
-            )
-            rows.append({**dataclasses.asdict(got), "path": str(got.path)})
+    wanted = chosen(names, registry)
+    if dry_run:
+        _say_plan(wanted, settings, locked, update, out)
+        return
+    with out.progress(bytes=True) as told:
+        done = pull_each(wanted, registry, locked=locked, update=update, told=told, note=out.note)
+    for weights, got in zip(wanted, done, strict=True):
+        out.notes(notes_of(weights, got, place(settings)))
+    rows = [got.row() for got in done]
+    if update:
+        for row, got in zip(rows, done, strict=True):
+            row["previous"] = plain(got.previous) if got.previous else None
+    out.data(rows, lambda console: _draw_pulled(console, rows))
+
+
+def _draw_pulled(console: Any, rows: list[dict[str, Any]]) -> None:
+    table = table_of("name", "size", "sha256", "", "path", right=("size",))
+    for row in rows:
+        state = "was here" if row["cached"] else "pulled"
+        table.add_row(row["name"], size(row["bytes"]), row["sha256"][:12], state, row["path"])
+    console.print(table)
+
+
+def _say_plan(wanted: list[Weights], settings: Settings, locked: bool, update: bool, out: Output) -> None:
+    from zoo.catalog.licenses import warning
+    from zoo.weights.plan import plan
+
+    rows = [plan(weights, settings, locked=locked, update=update).row() for weights in wanted]
+    for row in rows:
+        if (said := warning(row["license"])) is not None:
+            out.note(f"note: {row['name']}: {said}")
 
     def draw(console: Any) -> None:
+        table = table_of("name", "size", "licence", "", "source", "to", right=("size",))
         for row in rows:
-            console.print(f"{row['name']}: {row['path']} ({'was here' if row['cached'] else 'pulled'})", markup=False)
+            state = "is here" if row["cached"] else "fetch and convert" if row["converted"] else "fetch"
+            place = row["path"] or str(settings.blobs)
+            table.add_row(row["name"], size(row["bytes"]), row["license"] or "-", state, row["source"], place)
+        console.print(table)
+        fetched = [row["bytes"] for row in rows if not row["cached"]]
+        unknown = " and what has no size yet" if None in fetched else ""
+        console.print(f"{size(sum(filter(None, fetched)))}{unknown} to fetch; nothing was touched")
 
     out.data(rows, draw)
 

@@ -12,22 +12,27 @@ It lies beside the `--registry` file or the project's `registry.toml`, else in `
     bytes = 46807446
     format = "safetensors"           # or "pickle", then with converted_sha256
 
-Sorted, without times and local paths, so that it can be committed.
+Sorted, without times and local paths, so that it can be committed. What it says must agree with itself: the revision
+and the file are those of the source, a pickle has a `converted_sha256` and nothing else has one, and two entries for
+one source name the same bytes.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from zoo.atomic import write_atomically, writing
-from zoo.catalog.spec import Weights
+from zoo.catalog.ledger import line_of
+from zoo.catalog.near import nearest
+from zoo.catalog.spec import NAME as ARCH
+from zoo.catalog.spec import TAG, Weights
 from zoo.errors import IntegrityError, RegistryError
 from zoo.settings import Settings
 from zoo.weights.files import disk_errors
-from zoo.weights.source import COMMIT, SHA256, HubFile, parse, source_of
+from zoo.weights.source import COMMIT, SHA256, HubFile, LocalFile, PluginFile, WebFile, parse, source_of
 
 NAME: Final = "zoo.lock"
 SCHEMA: Final = 1
@@ -94,41 +99,101 @@ def place(settings: Settings) -> Path:
 
 
 def _read(path: Path) -> dict[str, Entry]:
+    with disk_errors("read", path):
+        if not path.exists():
+            return {}
+        raw = path.read_bytes()
     try:
-        with disk_errors("read", path):
-            if not path.exists():
-                return {}
-            found = tomllib.loads(path.read_text(encoding="utf-8"))
-        if found.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {found.get('schema')!r}, not {SCHEMA}")
-        weights = found.get("weights", {})
-        if not isinstance(weights, dict):
-            raise ValueError("weights is not a table")
-        return {name: _entry(name, table) for name, table in weights.items()}
-    except (ValueError, TypeError, RegistryError) as error:
-        raise IntegrityError(
-            f"{path} is damaged",
-            why=str(error).splitlines()[0],
-            hint="Restore it from version control, or remove it and run `zoo pull` again.",
-        ) from error
+        text = raw.decode()
+        found = tomllib.loads(text)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    try:
+        return _entries(found)
+    except _FaultError as fault:
+        line = line_of(text, fault.where)
+        raise _damaged(f"{path}, line {line}," if line else path, str(fault)) from None
+
+
+class _FaultError(Exception):
+    """Something wrong at the keys `where`."""
+
+    def __init__(self, message: str, *where: str) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+def _damaged(place: object, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"{place} is damaged",
+        why=why.splitlines()[0],
+        hint="Restore it from version control, or remove it and run `zoo pull` again.",
+    )
+
+
+def _entries(found: dict[str, Any]) -> dict[str, Entry]:
+    if found.get("schema") != SCHEMA:
+        raise _FaultError(f"its schema is {found.get('schema')!r}, not {SCHEMA}", "schema")
+    if more := [key for key in found if key not in ("schema", "weights")]:
+        raise _FaultError(f"unknown key {more[0]!r}", more[0])
+    tables = found.get("weights", {})
+    if not isinstance(tables, dict):
+        raise _FaultError("weights is not a table", "weights")
+    entries = {name: _entry(name, table) for name, table in tables.items()}
+    bytes_of: dict[str, str] = {}
+    for name, entry in entries.items():
+        if bytes_of.setdefault(entry.source, entry.sha256) != entry.sha256:
+            raise _FaultError(f"{name}: another entry gives {entry.source} another sha256", "weights", name, "sha256")
+    return entries
 
 
 def _entry(name: str, table: Any) -> Entry:
+    def refuse(message: str, *key: str) -> NoReturn:
+        raise _FaultError(f"{name}: {message}", "weights", name, *key)
+
+    arch, _, tag = name.partition(".")
+    if not ARCH.fullmatch(arch) or not TAG.fullmatch(tag):
+        refuse("it is no name of weights, ARCH.TAG")
     if not isinstance(table, dict):
-        raise ValueError(f"{name} is not a table")
+        refuse("it is not a table")
+    known = {field.name: field for field in fields(Entry)}
+    for key, value in table.items():
+        if key not in known:
+            near = nearest(key, known, 1)
+            refuse(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""), key)
+        if key != "bytes" and not isinstance(value, str):
+            refuse(f"{key} is not text", key)
+    for key in ("source", "file", "sha256", "bytes"):
+        if key not in table:
+            refuse(f"{key} is missing")
     entry = Entry(**table)
-    for key, value in asdict(entry).items():
-        if key != "bytes" and value is not None and not isinstance(value, str):
-            raise ValueError(f"{name}: {key} is not text")
-    hashes = (entry.sha256, entry.converted_sha256 or entry.sha256)
-    if not all(SHA256.fullmatch(value) for value in hashes):
-        raise ValueError(f"{name}: sha256 is not 64 hex digits")
-    if entry.revision is not None and not COMMIT.fullmatch(entry.revision):
-        raise ValueError(f"{name}: revision is not 40 hex digits")
-    if type(entry.bytes) is not int or entry.bytes < 0:
-        raise ValueError(f"{name}: bytes is not a size")
-    parse(entry.source)
+    for key in ("sha256", "converted_sha256"):
+        if (value := getattr(entry, key)) is not None and not SHA256.fullmatch(value):
+            refuse(f"{key} is not 64 hex digits", key)
+    if type(entry.bytes) is not int or entry.bytes <= 0:
+        refuse("bytes is not a size", "bytes")
+    if entry.format not in ("safetensors", "pickle"):
+        refuse(f"format is {entry.format!r}, neither 'safetensors' nor 'pickle'", "format")
+    if (entry.format == "pickle") != (entry.converted_sha256 is not None):
+        refuse("converted_sha256 belongs to a pickle, and to nothing else", "format")
+    try:
+        source = parse(entry.source)
+    except RegistryError as error:
+        refuse(error.message, "source")
+    _expect_source(entry, source, refuse)
     return entry
+
+
+def _expect_source(entry: Entry, source: HubFile | WebFile | LocalFile | PluginFile, refuse: Any) -> None:
+    if isinstance(source, LocalFile):
+        refuse("file: sources do not belong here: a registry file pins them", "source")
+    if entry.file != source.file:
+        refuse(f"file is {entry.file!r}, the source's is {source.file!r}", "file")
+    revision = source.revision if isinstance(source, HubFile) else None
+    if revision is not None and not COMMIT.fullmatch(revision):
+        refuse(f"the source names {revision!r}, not a commit of 40 hex digits", "source")
+    if entry.revision != revision:
+        refuse(f"revision is {entry.revision!r}, the source's is {revision!r}", "revision")
 
 
 def _dump(entries: dict[str, Entry]) -> str:

@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from zoo.atomic import tidy
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
+from zoo.weights import roots
 from zoo.weights.header import read_header
-from zoo.weights.lock import Entry, Lock
+from zoo.weights.lock import NAME, Entry, Lock
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, SHA256, SHA256_PREFIX, HubFile, LocalFile, Source, single, source_of
 from zoo.weights.store import Store
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
+    from zoo.weights.download import Got
 
 #: Told (bytes so far, bytes in all or None) while bytes arrive.
 Progress = Callable[[int, "int | None"], None]
 #: Told a sentence that the person who waits should read.
 Note = Callable[[str], None]
+
+#: The keys of a pulled set of weights as plain values.
+ROW: Final = ("name", "path", "sha256", "bytes", "source", "revision", "cached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Pulled:
         source: where it came from, with the revision resolved.
         revision: the Hub's commit, if it came from there.
         cached: whether it was here already.
+        previous: what the lock said before, if an update changed it.
     """
 
     name: str
@@ -47,6 +53,11 @@ class Pulled:
     source: str
     revision: str | None
     cached: bool
+    previous: Entry | None = None
+
+    def row(self) -> dict[str, Any]:
+        """As plain values, with the keys of `zoo pull --json`."""
+        return {key: getattr(self, key) for key in ROW} | {"path": str(self.path)}
 
 
 def pull(
@@ -56,15 +67,18 @@ def pull(
     registry: Registry | None = None,
     locked: bool = False,
     update: bool = False,
+    asked: bool = False,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Pulled:
     """Bring `weights` to this disk, verified. Pinned (by the registry or `zoo.lock`) and present costs no request.
 
     Args:
-        registry: asked for the plugins that fetch schemes of their own; None = the default one, where it is needed.
-        locked: take exactly what `zoo.lock` says, and change nothing in it.
-        update: forget what `zoo.lock` says and ask the source again.
+        registry: asked for the plugins that fetch schemes of their own, and for what is here instead of weights that
+            are not; None = the default one, where it is needed.
+        locked: take exactly what `zoo.lock` or the registry pins, and change nothing in the lock.
+        update: forget what `zoo.lock` says of a source that the registry does not pin, and ask the source again.
+        asked: whether a person asked for this pull, which is then recorded in `zoo.lock` whatever the registry pins.
         progress: told of the bytes that arrive.
         note: told what is waited for, when nothing arrives. Without it no wait between two attempts is longer than
             ten seconds.
@@ -80,25 +94,64 @@ def pull(
     weights = single(weights)
     _check_pins(weights)
     source = source_of(weights)
+    lock = Lock.of(settings)
+    if locked and (why := drift(weights, lock)) is not None:
+        raise drifted([why], lock)
     if isinstance(source, LocalFile):
         return _local(weights, source, settings)
-    store, lock = Store(settings), Lock.of(settings)
-    entry = None if update else lock.entry(weights)
-    if locked:
-        _check_locked(weights, entry, lock)
-    if not update and (sha256 := store.held(weights)) is not None:
-        _tidy(store, lock)
-        return _held(weights, source, store, entry, sha256)
-    got = _fetch(weights, source, store, lock, entry, registry, locked, update, progress, note)
-    _tidy(store, lock)
-    return got
+    done = _Pull(weights, source, lock, settings, registry, locked, update, asked, progress, note).run()
+    roots.note(settings, _namers(weights, lock))
+    _tidy(settings, lock)
+    return done
 
 
-def _tidy(store: Store, lock: Lock) -> None:
+def _tidy(settings: Settings, lock: Lock) -> None:
     """Remove what processes that were killed left behind."""
-    store.sweep()
-    for written in (lock.path, store.settings.user_registry, Remembered(store.settings).path):
+    Store(settings).sweep()
+    for written in (lock.path, settings.user_registry, Remembered(settings).path, settings.home / roots.NAME):
         tidy(written)
+
+
+def drift(weights: Weights, lock: Lock) -> str | None:
+    """Why `weights` cannot be taken as pinned: nobody pins them, or the registry and the lock do not agree."""
+    if weights.source.startswith("file:"):
+        if weights.sha256 is None and weights.sha256_prefix is None:
+            return f"{weights.name}: no sha256 in {weights.origin or 'the registry'} pins {weights.source}"
+        return None
+    entry = lock.entry(weights)
+    if entry is None:
+        if weights.sha256 is not None:
+            return None
+        if (other := lock.entries.get(weights.name)) is not None:
+            return f"{weights.name}: {lock.path} has {other.source}, the registry {weights.source}"
+        return f"{weights.name}: neither {lock.path} nor the registry pins {weights.source}"
+    return _contradiction(weights, entry, lock)
+
+
+def drifted(reasons: list[str], lock: Lock) -> IntegrityError:
+    """The error for weights that are not what the lock, or the registry, pins."""
+    names = [reason.partition(":")[0] for reason in reasons]
+    return IntegrityError(
+        f"{', '.join(names)}: not as pinned",
+        why="\n".join(reasons),
+        hint=f"Run `zoo pull --update {' '.join(names)}` to pin what is there now, and keep {lock.path}.",
+    )
+
+
+def _contradiction(weights: Weights, entry: Entry, lock: Lock) -> str | None:
+    promised = weights.sha256 or weights.sha256_prefix or ""
+    if not entry.sha256.startswith(promised):
+        return f"{weights.name}: sha256 {entry.sha256} in {lock.path}, {promised} in the registry"
+    if weights.bytes not in (None, entry.bytes):
+        return f"{weights.name}: {entry.bytes} bytes in {lock.path}, {weights.bytes} in the registry"
+    return None
+
+
+def _namers(weights: Weights, lock: Lock) -> list[Path]:
+    """The files that name the bytes of `weights`."""
+    origin = Path(weights.origin)
+    named = [lock.path] if weights.name in lock.entries else []
+    return [*named, origin] if origin.suffix == ".toml" else named
 
 
 def _local(weights: Weights, source: LocalFile, settings: Settings) -> Pulled:
@@ -116,68 +169,157 @@ def _local(weights: Weights, source: LocalFile, settings: Settings) -> Pulled:
     return Pulled(weights.name, path, sha256, header.size, str(source), None, cached=True)
 
 
-def _held(weights: Weights, source: Source, store: Store, entry: Entry | None, sha256: str) -> Pulled:
-    path = store.path(sha256)
-    resolved, revision = (entry.source, entry.revision) if entry else (str(source), None)
-    if revision is None and isinstance(source, HubFile) and source.pinned:
-        revision = source.revision
-    return Pulled(weights.name, path, sha256, path.stat().st_size, resolved, revision, cached=True)
+class _Pull:
+    """One set of weights that is not a file of this machine."""
 
+    def __init__(
+        self,
+        weights: Weights,
+        source: Source,
+        lock: Lock,
+        settings: Settings,
+        registry: Registry | None,
+        locked: bool,
+        update: bool,
+        asked: bool,
+        progress: Progress | None,
+        note: Note | None,
+    ) -> None:
+        self.weights, self.source, self.lock, self.settings = weights, source, lock, settings
+        self.registry, self.locked, self.update, self.asked = registry, locked, update, asked
+        self.progress, self.note = progress, note
+        self.store = Store(settings)
+        self.entry = lock.entry(weights)
+        #: Bytes that the registry pins are not asked for anew.
+        self.fresh = update and weights.sha256 is None
+        if update:
+            self.entry = None
+        elif self.entry is not None and (why := _contradiction(weights, self.entry, lock)) is not None:
+            raise drifted([why], lock)
 
-def _fetch(
-    weights: Weights,
-    source: Source,
-    store: Store,
-    lock: Lock,
-    entry: Entry | None,
-    registry: Registry | None,
-    locked: bool,
-    update: bool,
-    progress: Progress | None,
-    note: Note | None,
-) -> Pulled:
-    from zoo.weights.download import Got, Request, download
+    def run(self) -> Pulled:
+        if self.fresh and self.settings.offline:
+            raise UsageError(
+                f"--update asks the source of {self.weights.name}, and the zoo is offline",
+                hint="Leave --update out to use what is here, or connect.",
+            )
+        held = None if self.fresh else self.store.held(self.weights)
+        if held is not None and self.entry is not None and self.entry.converted_sha256 not in (None, held):
+            held = self.entry.converted_sha256 if self.store.has(str(self.entry.converted_sha256)) else None
+        if held is not None and (not self.asked or self.locked or self.recorded(held)):
+            return self.held(held)
+        return self.fetch()
 
-    wanted = Request(
-        weights,
-        # What the lock resolved is what is fetched, unless the registry names something else.
-        source=_locked_source(source, entry),
-        sha256=weights.sha256 or (entry.sha256 if entry else None),
-        prefix=weights.sha256_prefix,
-        bytes=weights.bytes or (entry.bytes if entry else None),
-    )
+    def recorded(self, sha256: str) -> bool:
+        """Whether the lock has an entry for what is here, after it was written if no request is needed for it."""
+        weights = self.weights
+        if self.entry is not None:
+            return True
+        if (known := self.elsewhere(sha256)) is not None:
+            self.lock.write(weights.name, known)
+            return True
+        settled = not isinstance(self.source, HubFile) or self.source.pinned
+        if weights.sha256 is None or not settled or self.source.file.endswith(PICKLES):
+            return False
+        self.record(self.source, weights.sha256, self.store.path(sha256).stat().st_size, None)
+        return True
 
-    def learn() -> str | None:
-        found = None if update else Lock(lock.path).entry(weights)
-        return found.sha256 if found is not None and found.sha256.startswith(weights.sha256_prefix or "") else None
+    def elsewhere(self, sha256: str) -> Entry | None:
+        """What the lock of another project says of these very bytes."""
+        others = [self.settings.home / NAME, *roots.known(self.settings)]
+        for path in (path for path in others if path.name == NAME and path != self.lock.path):
+            entry = Lock(path).entry(self.weights)
+            if entry is not None and sha256 in (entry.sha256, entry.converted_sha256):
+                return None if _contradiction(self.weights, entry, self.lock) else entry
+        return None
 
-    def record(got: Got) -> None:
-        if locked:
-            if entry is not None and entry.converted_sha256 not in (None, got.converted):
-                raise IntegrityError(
-                    f"{weights.name} was converted to other bytes than {lock.path} records",
-                    why=f"{got.converted}, not {entry.converted_sha256}",
-                    hint="Pull it without --locked to record them.",
-                )
-            return
-        lock.write(
-            weights.name,
-            Entry(
-                source=str(got.source),
-                file=got.source.file,
-                sha256=got.sha256,
-                bytes=got.bytes,
-                format="pickle" if got.converted else "safetensors",
-                revision=got.source.revision if isinstance(got.source, HubFile) else None,
-                converted_sha256=got.converted,
-            ),
+    def held(self, sha256: str) -> Pulled:
+        path, source = self.store.path(sha256), self.source
+        entry = self.entry
+        resolved, revision = (entry.source, entry.revision) if entry else (str(source), None)
+        if revision is None and isinstance(source, HubFile) and source.pinned:
+            revision = source.revision
+        return Pulled(self.weights.name, path, sha256, path.stat().st_size, resolved, revision, cached=True)
+
+    def fetch(self) -> Pulled:
+        from zoo.weights.absent import absent
+
+        before = self.lock.entries.get(self.weights.name)
+        try:
+            got = self.download()
+        except NotFoundError as error:
+            if not self.settings.offline:
+                raise
+            raise absent(self.weights, self.settings, self.registry) from error
+        sha256 = got.converted or got.sha256
+        path = self.store.path(sha256)
+        if not path.is_file():  # a clean-up of another process came in between
+            return self.fetch()
+        after = self.lock.entries.get(self.weights.name)
+        return Pulled(
+            self.weights.name,
+            path,
+            sha256,
+            path.stat().st_size,
+            str(got.source),
+            got.source.revision if isinstance(got.source, HubFile) else None,
+            cached=not got.fetched,
+            previous=before if self.update and before != after else None,
         )
 
-    got = download(wanted, store, registry=registry, progress=progress, note=note, learn=learn, record=record)
-    sha256 = got.converted or got.sha256
-    path = store.path(sha256)
-    revision = got.source.revision if isinstance(got.source, HubFile) else None
-    return Pulled(weights.name, path, sha256, path.stat().st_size, str(got.source), revision, cached=not got.fetched)
+    def download(self) -> Got:
+        from zoo.weights.download import Request, download
+
+        weights, entry = self.weights, self.entry
+        wanted = Request(
+            weights,
+            # What the lock resolved is what is fetched, unless the registry names something else.
+            source=_locked_source(self.source, entry),
+            sha256=weights.sha256 or (entry.sha256 if entry else None),
+            prefix=weights.sha256_prefix,
+            bytes=weights.bytes or (entry.bytes if entry else None),
+        )
+        return download(
+            wanted,
+            self.store,
+            registry=self.registry,
+            progress=self.progress,
+            note=self.note,
+            learn=self.learn,
+            record=self.settle,
+        )
+
+    def learn(self) -> str | None:
+        """What another process recorded meanwhile."""
+        found = None if self.update else Lock(self.lock.path).entry(self.weights)
+        prefix = self.weights.sha256_prefix or ""
+        return found.sha256 if found is not None and found.sha256.startswith(prefix) else None
+
+    def settle(self, got: Got) -> None:
+        """Compare what came with the lock, or write it there."""
+        if self.locked and self.entry is not None and self.entry.converted_sha256 not in (None, got.converted):
+            raise IntegrityError(
+                f"{self.weights.name} was converted to other bytes than {self.lock.path} records",
+                why=f"{got.converted}, not {self.entry.converted_sha256}",
+                hint=f"Run `zoo pull --update {self.weights.name}` to record them.",
+            )
+        # What the registry pins needs no lock; a person who pulls it wants it there all the same.
+        if not self.locked and (self.asked or self.weights.sha256 is None):
+            self.record(got.source, got.sha256, got.bytes, got.converted)
+
+    def record(self, source: Source, sha256: str, size: int, converted: str | None) -> None:
+        self.lock.write(
+            self.weights.name,
+            Entry(
+                source=str(source),
+                file=source.file,
+                sha256=sha256,
+                bytes=size,
+                format="pickle" if converted else "safetensors",
+                revision=source.revision if isinstance(source, HubFile) else None,
+                converted_sha256=converted,
+            ),
+        )
 
 
 def _locked_source(source: Source, entry: Entry | None) -> Source:
@@ -191,18 +333,6 @@ def _check_pins(weights: Weights) -> None:
         value = getattr(weights, key)
         if value is not None and not pattern.fullmatch(value):
             raise RegistryError(f"weights {weights.name!r}: {key} must match {pattern.pattern}, not {value[:80]!r}")
-
-
-def _check_locked(weights: Weights, entry: Entry | None, lock: Lock) -> None:
-    hint = f"Run `zoo pull {weights.name}` once without --locked, and keep the lock file."
-    if entry is None:
-        raise IntegrityError(f"{lock.path} does not know {weights.name} at {weights.source}", hint=hint)
-    if weights.sha256 not in (None, entry.sha256) or not entry.sha256.startswith(weights.sha256_prefix or ""):
-        raise IntegrityError(
-            f"{lock.path} and the registry do not agree on {weights.name}",
-            why=f"sha256 {entry.sha256} in the lock, {weights.sha256 or weights.sha256_prefix} in the registry",
-            hint=hint,
-        )
 
 
 def _agree(weights: Weights, sha256: str, size: int, where: str) -> None:

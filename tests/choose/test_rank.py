@@ -1,0 +1,127 @@
+"""Ranking: what can tell the classes apart comes first, equals are ties, and features are read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo.adapt.features import FeatureStore
+from zoo.errors import DataError, NotFoundError, UsageError
+
+Publish = Callable[[str, float], None]
+
+
+@pytest.fixture
+def three(published: Publish) -> None:
+    for tag, factor in (("good", 1.0), ("twin", 1.0), ("blind", 0.0)):
+        published(tag, factor)
+
+
+@pytest.fixture
+def colours() -> tuple[np.ndarray, np.ndarray]:
+    """120 noisy pictures of three colours."""
+    random = np.random.default_rng(0)
+    codes = np.arange(120) % 3
+    pictures = np.clip(random.normal(110, 50, (120, 8, 8, 3)), 0, 255)
+    pictures[np.arange(120), :, :, codes] += 60
+    return np.clip(pictures, 0, 255).astype(np.uint8), np.array(["red", "green", "blue"])[codes]
+
+
+@pytest.mark.usefixtures("three")
+def test_the_better_comes_first_and_equals_are_ties(colours: tuple[np.ndarray, np.ndarray]) -> None:
+    ranking = zoo.rank("tiny*", colours)
+    assert [row.weights for row in ranking][2] == "tiny.blind"
+    assert [row.tied_with_best for row in ranking] == [True, True, False]
+    assert ranking[0].score > 0.8 > ranking[2].score
+    assert ranking[0].logme > ranking[2].logme
+    assert ranking[0].h_score > ranking[2].h_score
+    assert ranking[0].knn > ranking[2].knn
+    assert ranking[0].leep > ranking[2].leep
+    assert ranking[0].rows == 96  # the rows that a fit would report on are not seen
+    assert ranking[2].p_value < 0.05
+    assert ranking[0].p_value is None
+    assert ranking[0].license == "mit"
+    assert ranking[0].bytes_to_pull == 0
+    error = np.sqrt(ranking[0].score * (1 - ranking[0].score) / 95)
+    assert ranking[0].stderr == pytest.approx(error)
+    assert "tiny.twin" in str(ranking)
+    assert "<td>tiny.blind</td>" in ranking._repr_html_()
+    json.dumps(ranking.as_json(), allow_nan=False)
+
+
+@pytest.mark.usefixtures("three")
+def test_a_second_ranking_computes_no_feature(colours: tuple[np.ndarray, np.ndarray]) -> None:
+    store = FeatureStore()
+    first = zoo.rank(["tiny.good"], colours, store=store)
+    assert first[0].images_per_second is not None
+    again = zoo.rank(["tiny.good"], colours, store=store)
+    assert again[0].images_per_second is None
+    assert again[0].score == first[0].score
+
+
+@pytest.mark.usefixtures("three")
+def test_halving_drops_the_worse_half_on_few_rows() -> None:
+    random = np.random.default_rng(0)
+    codes = np.arange(1300) % 2
+    pictures = np.clip(random.normal(120, 30, (1300, 8, 8, 3)) + 20 * codes[:, None, None, None], 0, 255)
+    ranking = zoo.rank("tiny.*", (pictures.astype(np.uint8), codes), many=True)
+    assert [(row.weights, row.rows) for row in ranking][2] == ("tiny.blind", 520)
+    assert ranking[0].rows == 1040
+    assert any("go on" in note for note in ranking.notes)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("kind", ["multi-label", "regression"])
+def test_other_targets_have_scores_too(kind: str, colours: tuple[np.ndarray, np.ndarray]) -> None:
+    pictures, names = colours
+    if kind == "multi-label":
+        targets = np.stack([names == "red", names != "blue"], axis=1).astype(np.int64)
+    else:
+        targets = pictures.mean(axis=(1, 2, 3)) / 10
+    ranking = zoo.rank("tiny.*", (pictures, targets))
+    assert ranking.measure == {"multi-label": "f1", "regression": "r2"}[kind]
+    assert ranking[0].score > ranking[-1].score
+    assert ranking[0].h_score is ranking[0].leep is ranking[0].knn is None
+    assert ranking[0].stderr >= 0
+
+
+@pytest.mark.usefixtures("three")
+def test_what_cannot_be_had_is_left_out_unless_it_was_named(colours: tuple[np.ndarray, np.ndarray], home: Path) -> None:
+    zoo.catalog.ledger.add_weights(
+        home / "registry.toml",
+        zoo.Weights(name="tiny.far", backbone="tiny", source="hf://org/far@main/model.safetensors"),
+    )
+    zoo.catalog.registry.reset_default()
+    ranking = zoo.rank("tiny.*", colours)
+    assert len(ranking) == 3
+    assert any("tiny.far is left out" in note for note in ranking.notes)
+    assert any(note.startswith("to pull: tiny.far") for note in ranking.notes)
+    with pytest.raises(NotFoundError, match=r"tiny\.far"):
+        zoo.rank(["tiny.good", "tiny.far"], colours)
+
+
+def test_refusals(published: Publish, colours: tuple[np.ndarray, np.ndarray]) -> None:
+    with pytest.raises(UsageError, match="no weights are on this disk"):
+        zoo.rank((), colours)
+    published("good", 1.0)
+    assert [row.weights for row in zoo.rank((), colours)] == ["tiny.good"]
+    with pytest.raises(NotFoundError, match="no weights match"):
+        zoo.rank("nothing*", colours)
+    with pytest.raises(UsageError, match="folds is 1"):
+        zoo.rank("tiny.good", colours, folds=1)
+    with pytest.raises(DataError):
+        zoo.rank("tiny.good", (colours[0][:4], colours[1][:4]))
+
+
+def test_a_broad_glob_compares_what_is_here(published: Publish, colours: tuple[np.ndarray, np.ndarray]) -> None:
+    with pytest.raises(UsageError, match="would have to be pulled"):
+        zoo.rank("resnet*", colours)
+    published("good", 1.0)
+    ranking = zoo.rank(["resnet*", "tiny*"], colours)
+    assert [row.weights for row in ranking] == ["tiny.good"]
+    assert any("more match but are not on this disk" in note for note in ranking.notes)

@@ -1,0 +1,1 @@
+"""Help a person choose: which backbone, whether transfer helps."""

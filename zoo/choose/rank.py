@@ -1,0 +1,263 @@
+"""Which backbone? Cross-validated probes on shared features, with errors and ties that a reviewer would accept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.adapt.evaluation import evaluate
+from zoo.adapt.features import FeatureStore, shared_store
+from zoo.adapt.solve import target_columns
+from zoo.adapt.source import NamedSource
+from zoo.choose.candidates import Candidate, candidates
+from zoo.choose.compare import LEVEL, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
+from zoo.choose.ranking import Ranked, Ranking
+from zoo.choose.scores import h_score, knn_accuracy, leep, log_me
+from zoo.data.dataset import Split
+from zoo.data.open import open_data
+from zoo.data.split import choose
+from zoo.data.task import CLASSES, MULTI_LABEL, Task
+from zoo.errors import DownloadError, NotFoundError, UsageError
+from zoo.models.accelerator import Placement
+from zoo.models.accelerator import choose as choose_accelerator
+from zoo.models.network import Network
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+
+#: Called with (what, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+def rank(
+    backbones: str | Iterable[str],
+    data: Any,
+    *,
+    accelerator: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    folds: int = 5,
+    halving: bool | None = None,
+    many: bool = False,
+    skip_bad: bool = False,
+    registry: Registry | None = None,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Ranking:
+    """Compare pretrained backbones on the training rows of `data`. Rows that a fit would report on are not seen.
+
+    Args:
+        backbones: names and globs (see `zoo.choose.candidates`); none = all weights on this disk.
+        data: what `fit` takes.
+        accelerator, precision: as in `compose`.
+        seed: of the folds.
+        folds: of the cross-validation; the same for all candidates.
+        halving: try all on part of the rows and let the better half go on, doubling the rows each round; None = from
+            three candidates and 1,000 training rows on; False = never.
+        many: allow globs to pull more than 20 sets of weights.
+        skip_bad: go on without samples that cannot be read.
+        registry: None = the default one.
+        store: where features are kept; None = the store of this process.
+        progress: called with (what, done, total).
+        note: told at once what will be pulled and what was left out; `Ranking.notes` keeps it too.
+
+    Returns:
+        Rows, best first. Those that a paired test (McNemar's exact test, Holm-corrected, 5 %) cannot tell from the
+        best are marked as tied.
+
+    Raises:
+        NotFoundError: a name that matches nothing, or nothing that can be had offline.
+        UsageError: nothing to compare.
+        DataError: data that cannot be learned from, or too few rows for the folds.
+    """
+    from zoo.catalog.registry import default
+
+    if folds < 2:
+        raise UsageError(f"folds is {folds}", hint="Give 2 or more; 5 is usual.")
+    registry = registry or default()
+    chosen, left_out = candidates([backbones] if isinstance(backbones, str) else backbones, registry, many=many)
+    placement = choose_accelerator(accelerator, precision)
+    opened = open_data(data, skip_bad=skip_bad)
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        if note:
+            note(text)
+
+    for text in (*left_out, *opened.notes):
+        say(text)
+    train = choose(opened, None, seed=seed).train
+    assert train.task is not None
+    _say_pulls(chosen, say)
+    trier = _Trier(train.task, placement, registry, store or shared_store(), seed, folds, progress)
+    rows = _race(train, chosen, trier, halving, say)
+    measure = {CLASSES: "accuracy", MULTI_LABEL: "f1"}.get(train.task.kind, "r2")
+    return Ranking(rows, data=opened.name, measure=measure, notes=notes)
+
+
+def _say_pulls(chosen: list[Candidate], say: Callable[[str], None]) -> None:
+    missing = [one for one in chosen if not one.pulled]
+    if missing:
+        size = sum(one.bytes_to_pull or 0 for one in missing)
+        unknown = sum(one.bytes_to_pull is None for one in missing)
+        sure = f"{size / 1e6:,.0f} MB" + (f" and {unknown} of unknown size" if unknown else "")
+        say(f"to pull: {', '.join(one.weights.name for one in missing)} ({sure})")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One candidate on some rows: its figures, and the error of each held-out row."""
+
+    candidate: Candidate
+    row: Ranked
+    errors: np.ndarray
+
+
+def _race(
+    train: Split, chosen: list[Candidate], trier: _Trier, halving: bool | None, say: Callable[[str], None]
+) -> list[Ranked]:
+    """All candidates, best first; those dropped in an early round stand behind those that went further."""
+    order = nested_order(np.asarray(train.targets), trier.task, trier.seed)
+    behind: list[Ranked] = []
+    sizes = rounds(len(train), len(chosen), halving)
+    for size in sizes:
+        part = train.subset(np.sort(order[:size]))
+        trials = _sorted(_attempts(chosen, part, trier, say))
+        if size == len(train):
+            return _judged(trials) + behind
+        keep = math.ceil(len(trials) / 2)
+        say(f"on {size} rows: {keep} of {len(trials)} candidates go on")
+        behind = [trial.row for trial in trials[keep:]] + behind
+        chosen = [trial.candidate for trial in trials[:keep]]
+    raise AssertionError("the last round has all rows")
+
+
+def _attempts(chosen: list[Candidate], part: Split, trier: _Trier, say: Callable[[str], None]) -> list[_Trial]:
+    """Try each. One that only a glob brought and that cannot be had is left out, and said."""
+    trials = []
+    unreachable = False
+    for candidate in chosen:
+        if unreachable and not candidate.pulled and not candidate.named:
+            say(f"{candidate.weights.name} is left out: the network failed before")
+            continue
+        try:
+            trials.append(trier.attempt(candidate, part))
+        except (NotFoundError, DownloadError) as error:
+            if candidate.named:
+                raise
+            unreachable = unreachable or isinstance(error, DownloadError)
+            say(f"{candidate.weights.name} is left out: {error.message}")
+    if not trials:
+        raise NotFoundError(
+            "none of the candidates could be had", hint="Pull them when connected: zoo pull NAME; `zoo list --pulled`."
+        )
+    return trials
+
+
+def _sorted(trials: list[_Trial]) -> list[_Trial]:
+    return sorted(trials, key=lambda trial: (-trial.row.score, -trial.row.logme, trial.row.weights))
+
+
+def _judged(trials: list[_Trial]) -> list[Ranked]:
+    """The rows, with what the paired tests against the best say."""
+    best = trials[0]
+    adjusted = holm([paired_p(trial.errors, best.errors) for trial in trials[1:]])
+    others = [
+        replace(trial.row, p_value=p, tied_with_best=p >= LEVEL) for trial, p in zip(trials[1:], adjusted, strict=True)
+    ]
+    return [replace(best.row, tied_with_best=True), *others]
+
+
+@dataclass(frozen=True)
+class _Trier:
+    """Tries one candidate after the other on the same folds."""
+
+    task: Task
+    placement: Placement
+    registry: Registry
+    store: FeatureStore
+    seed: int
+    folds: int
+    progress: Progress | None
+
+    def attempt(self, candidate: Candidate, part: Split) -> _Trial:
+        """Features, a probe per fold, and the scores that need none."""
+        began = time.perf_counter()
+        weights, spec = candidate.weights, candidate.spec
+        source = NamedSource(spec, weights, self.registry, seed=self.seed)
+        network = source.network(self.progress).to(self.placement.device)
+        features, speed = self._features(network, part, weights.name)
+        targets = np.asarray(part.targets)
+        fold = fold_of_rows(targets, self.task, self.folds, self.seed)
+        held = fold >= 0
+        outputs = out_of_fold(features, targets, self.task, fold, self.seed)
+        seen = evaluate(outputs[held], targets[held], self.task, split="train")
+        errors = row_errors(outputs[held], targets[held], self.task)
+        if self.task.kind == CLASSES:
+            stderr = float(errors.std(ddof=1)) / math.sqrt(len(errors))
+        else:
+            parts = [fold == number for number in range(self.folds)]
+            values = [evaluate(outputs[one], targets[one], self.task, split="train").value for one in parts]
+            stderr = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        return _Trial(
+            candidate,
+            Ranked(
+                backbone=spec.name,
+                weights=weights.name,
+                plugin=spec.plugin,
+                score=seen.value,
+                stderr=stderr,
+                tied_with_best=False,
+                p_value=None,
+                rows=len(part),
+                logme=log_me(features.double().numpy(), target_columns(features, targets, self.task).numpy()),
+                **self._opinions(network, features, targets),
+                published=weights.metrics.get("top1"),
+                params=spec.params,
+                license=weights.license,
+                bytes_to_pull=candidate.bytes_to_pull,
+                images_per_second=speed,
+                seconds=round(time.perf_counter() - began, 3),
+            ),
+            errors,
+        )
+
+    def _features(self, network: Network, part: Split, name: str) -> tuple[Tensor, float | None]:
+        """Features (N, D), and rows a second where any had to be computed."""
+        computed, began = 0, time.perf_counter()
+
+        def told(done: int, total: int) -> None:
+            nonlocal computed
+            computed = done
+            if self.progress:
+                self.progress(name, done, total)
+
+        features = self.store.features(network, part, self.placement, progress=told)
+        spent = time.perf_counter() - began
+        return features, round(computed / spent, 1) if computed else None
+
+    def _opinions(self, network: Network, features: Tensor, targets: np.ndarray) -> dict[str, float | None]:
+        """The scores that need classes."""
+        if self.task.kind != CLASSES:
+            return dict.fromkeys(("h_score", "leep", "knn"))
+        head = network.source_head
+        return {
+            "h_score": h_score(features.double().numpy(), targets),
+            "leep": leep(self._source_probabilities(head, features), targets) if isinstance(head, nn.Linear) else None,
+            "knn": knn_accuracy(features, targets),
+        }
+
+    def _source_probabilities(self, head: nn.Linear, features: Tensor) -> np.ndarray:
+        """(N, Z) of the classifier that came with the weights, at its own features."""
+        with torch.inference_mode():
+            logits = head(features.to(self.placement.device)).float().cpu()
+        return logits.double().softmax(dim=1).numpy()

@@ -1,0 +1,134 @@
+"""What a pull would do, without doing it: nothing on this disk is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from zoo.catalog.spec import Weights
+from zoo.errors import IntegrityError, NotFoundError
+from zoo.settings import Settings
+from zoo.weights.lock import Entry, Lock
+from zoo.weights.pull import drift, drifted
+from zoo.weights.source import PICKLES, HubFile, LocalFile, Source, WebFile, single, source_of
+from zoo.weights.store import Store
+from zoo.weights.transport import Broken, Budget, Patience, request
+
+#: Bytes of the largest size that a server's word is taken for.
+_MOST_DIGITS: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One set of weights as `zoo pull` would bring it.
+
+    Attributes:
+        name: `arch.tag`.
+        path: where the file would be; None where that depends on a hash which is not known yet.
+        sha256: of the file at the source; None where nobody says it before the first pull.
+        bytes: its size; None where nobody says.
+        source: with the revision that would be taken.
+        revision: the Hub's commit.
+        cached: whether nothing would be fetched.
+        license: of the weights.
+        converted: whether the file is a pickle, which is converted after it was fetched.
+    """
+
+    name: str
+    path: Path | None
+    sha256: str | None
+    bytes: int | None
+    source: str
+    revision: str | None
+    cached: bool
+    license: str | None
+    converted: bool
+
+    def row(self) -> dict[str, Any]:
+        """As plain values: the keys of a pull, and `license` and `converted`."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {**values, "path": str(self.path) if self.path else None}
+
+
+def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: bool = False) -> Planned:
+    """What pulling `weights` would fetch. The source is asked for revision and size where that is not known here.
+
+    Raises:
+        NotFoundError: the file is nowhere; offline, what is not known here stays None instead.
+        DownloadError: the network or the server failed.
+        IntegrityError: with `locked`, nobody pins them, or registry and lock do not agree.
+    """
+    weights = single(weights)
+    source, lock, store = source_of(weights), Lock.of(settings), Store(settings)
+    if locked and (why := drift(weights, lock)) is not None:
+        raise drifted([why], lock)
+    if isinstance(source, LocalFile):
+        return _local(weights, source)
+    entry = None if update else lock.entry(weights)
+    fresh = update and weights.sha256 is None
+    held = None if fresh else store.held(weights)
+    sha256 = weights.sha256 or (entry.sha256 if entry else None)
+    size = weights.bytes or (entry.bytes if entry else None)
+    source = _resolved(source, entry)
+    pickled = source.file.endswith(PICKLES)
+    if held is None and not settings.offline:
+        source, sha256, size = _asked(source, sha256, size)
+        if not pickled and sha256 is not None and store.has(sha256):
+            held = sha256
+    if held is not None and not pickled:
+        sha256, size = held, store.path(held).stat().st_size
+    path = store.path(held) if held else store.path(sha256) if sha256 and not pickled else None
+    revision = source.revision if isinstance(source, HubFile) and source.pinned else None
+    return Planned(weights.name, path, sha256, size, str(source), revision, held is not None, weights.license, pickled)
+
+
+def _resolved(source: Source, entry: Entry | None) -> Source:
+    if isinstance(source, HubFile) and entry is not None and entry.revision is not None:
+        return replace(source, revision=entry.revision)
+    return source
+
+
+def _local(weights: Weights, source: LocalFile) -> Planned:
+    if not source.path.is_file():
+        raise NotFoundError(
+            f"no file {source.path}", why=f"the weights {weights.name} are there", hint="Check the path."
+        )
+    size = source.path.stat().st_size
+    return Planned(
+        weights.name, source.path, weights.sha256, size, str(source), None, True, weights.license, converted=False
+    )
+
+
+def _asked(source: Source, sha256: str | None, size: int | None) -> tuple[Source, str | None, int | None]:
+    """Source, hash and size as the server says; a file that is pinned needs it for its size alone."""
+    if isinstance(source, HubFile):
+        from zoo.weights import hub
+
+        facts = hub.look_up(source, Patience())
+        if facts.sha256 is not None and sha256 not in (None, facts.sha256):
+            raise IntegrityError(
+                f"the Hub has other bytes for {source} than are pinned",
+                why=f"sha256 {facts.sha256} there, {sha256} in the registry or the lock",
+                hint="Correct the registry entry, or `zoo pull --update` to take what is there now.",
+            )
+        return facts.file, sha256 or facts.sha256, size or facts.bytes
+    if isinstance(source, WebFile) and size is None:
+        return source, sha256, _length(source)
+    return source, sha256, size
+
+
+def _length(source: WebFile) -> int | None:
+    """What the web server says; many do not answer a HEAD, and then the size is not known."""
+    patience = Patience()
+    budget = Budget(patience, str(source))
+    while True:
+        try:
+            with request("HEAD", source.url, timeout=patience.longest) as reply:
+                if reply.status == 404:
+                    raise NotFoundError(f"the server has no such file: {source}", hint="Check the address.")
+                text = reply.headers.get("Content-Length") or ""
+                known = reply.status == 200 and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+                return int(text) if known else None
+        except Broken as failure:
+            budget.spend(failure)
