@@ -41,16 +41,22 @@ class Index:
         self._declared: Final[dict[str, list[Weights]]] = {}
         self._ledger: Final[dict[str, list[tuple[int, Weights]]]] = {}
         for one in ordered:
-            for arch, backbone in one.backbones.items():
-                self.backbones.setdefault(arch, []).append(backbone)
+            alone = {arch: [backbone] for arch, backbone in one.backbones.items()}
+            for arch in alone.keys() & self.backbones.keys():
+                self.backbones[arch] += alone.pop(arch)
+            self.backbones.update(alone)
             for name, strategy in one.strategies.items():
                 self.strategies.setdefault(plain(name), []).append(strategy)
             for weights in one.weights.values():
                 arch = weights.backbone
-                if "/" in arch or (arch in self._declared and self._declared[arch][0].plugin != one.name):
+                if (known := self._declared.get(arch)) is None and "/" not in arch:
+                    self._declared[arch] = [weights]
+                elif known is not None and known[0].plugin == one.name:
+                    known.append(weights)
+                else:
                     arch = arch.rpartition("/")[2]
                     self._mixed.add(arch)
-                self._declared.setdefault(arch, []).append(weights)
+                    self._declared.setdefault(arch, []).append(weights)
         merged = {name: (file.rank, spec) for file in files for name, spec in file.weights.items()}
         for name, entry in merged.items():
             self._ledger.setdefault(name.partition(".")[0], []).append(entry)

@@ -69,6 +69,11 @@ def is_glob(pattern: str) -> bool:
     return _MAGIC.search(pattern) is not None
 
 
+def literal(pattern: str) -> str:
+    """What every name that fits `pattern` begins with."""
+    return _MAGIC.split(pattern, maxsplit=1)[0]
+
+
 def matcher(pattern: str) -> Callable[[str], object]:
     """A case-sensitive test by shell pattern: `*`, `?`, `[seq]`, `[!seq]`."""
     from fnmatch import translate

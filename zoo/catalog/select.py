@@ -21,14 +21,21 @@ def matching(index: Index, found: list[Backbone], pattern: str) -> list[Backbone
     pattern, plugin = _unaliased(index, pattern)
     if plugin is not None:
         found = [one for one in found if one.plugin == plugin]
-    fits = names.matcher(pattern)
+    fits, start = names.matcher(pattern), names.literal(pattern)
+    # The names of weights begin with that of their architecture, so most need no look at their weights.
     if "/" in pattern:
+        likely = [one for one in found if _overlap(one.full_name, start)]
         return [
             one
-            for one in found
+            for one in likely
             if fits(one.full_name) or any(fits(f"{one.plugin}/{w.name}") for w in index.weights_of(one))
         ]
-    return [one for one in found if fits(one.name) or any(fits(w.name) for w in index.weights_of(one))]
+    likely = [one for one in found if _overlap(one.name, start)]
+    return [one for one in likely if fits(one.name) or any(fits(w.name) for w in index.weights_of(one))]
+
+
+def _overlap(name: str, start: str) -> bool:
+    return name.startswith(start) or start.startswith(name)
 
 
 def matching_weights(index: Index, pattern: str | None) -> list[Weights]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Self
 
+from zoo.catalog.quick import quick
 from zoo.errors import RegistryError
 
 #: An architecture's, a strategy's or a plugin's name. No dot: the dot begins the tag.
@@ -28,14 +29,25 @@ _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class _Fixed:
-    """Facts that never change, so that a copy of what holds them shares them (a mapping proxy cannot be copied)."""
+    """Facts that never change, so that a copy of what holds them shares them.
+
+    A mapping proxy, which some hold, can be neither copied nor pickled.
+    """
 
     __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in self.__dataclass_fields__)  # type: ignore[attr-defined]
+        return type(self), tuple(dict(one) if isinstance(one, MappingProxyType) else one for one in values)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Preprocessing(_Fixed):
     """How a raw sample becomes the tensor that the weights were trained on.
@@ -57,6 +69,7 @@ class Preprocessing(_Fixed):
     extra: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Backbone(_Fixed):
     """One architecture that a plugin offers.
@@ -128,6 +141,7 @@ class Strategy(_Fixed):
     plugin: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Weights(_Fixed):
     """One set of weights for a backbone: where the bytes are, what proves them, what they were trained on.

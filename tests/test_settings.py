@@ -1,0 +1,20 @@
+"""Where files live."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from platformdirs import user_data_path
+
+from zoo.settings import Settings
+
+
+@pytest.mark.skipif(sys.platform == "android", reason="not decided by the environment")
+@pytest.mark.parametrize("base", [None, "", "  ", "/srv/data", "~/data"])
+def test_the_home_is_where_the_platform_keeps_data(monkeypatch: pytest.MonkeyPatch, base: str | None) -> None:
+    monkeypatch.delenv("ZOO_HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    if base is not None:
+        monkeypatch.setenv("XDG_DATA_HOME", base)
+    assert Settings().home == user_data_path("zoo", appauthor=False)
