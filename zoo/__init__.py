@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         register,
         show,
         unregister,
+        verify,
     )
     from zoo.catalog.hookspecs import hookimpl
     from zoo.catalog.registry import Registry
@@ -55,6 +56,7 @@ _HOMES: Final = {
             "register",
             "show",
             "unregister",
+            "verify",
         ),
         "zoo.api",
     ),
@@ -106,6 +108,7 @@ __all__ = [
     "register",
     "show",
     "unregister",
+    "verify",
 ]
 
 

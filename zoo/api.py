@@ -82,7 +82,25 @@ def unregister(name: str) -> None:
     _registry.default().unregister(name)
 
 
-def pull(name: str, locked: bool = False, offline: bool | None = None, *, update: bool = False) -> Path:
+def verify(*names: str) -> dict[str, Any]:
+    """Hash again what is on this disk, and check headers and numbers; without names everything that is here.
+
+    Returns:
+        `ok`, `damaged` and `absent`: how many; `checked`: for each file its names, state, why, path, sha256, bytes.
+
+    Raises:
+        NotFoundError: a name that nobody has. Damaged and absent files are in what is returned.
+    """
+    from zoo.models.finite import not_finite
+    from zoo.weights.verify import facts
+    from zoo.weights.verify import verify as verify_weights
+
+    return facts(verify_weights(names, _registry.default(), not_finite))
+
+
+def pull(
+    name: str, locked: bool = False, offline: bool | None = None, *, update: bool = False, to: str | Path | None = None
+) -> Path:
     """The path of a verified safetensors file with the weights of `name`, downloaded if need be.
 
     Args:
@@ -90,6 +108,7 @@ def pull(name: str, locked: bool = False, offline: bool | None = None, *, update
         locked: take only what zoo.lock or the registry pins, and change nothing in the lock.
         offline: send no request; None = as `ZOO_OFFLINE` says.
         update: ask the source again, unless the registry pins its bytes, and rewrite zoo.lock.
+        to: a folder that gets a copy for a machine without network (`zoo cache add`).
 
     Raises:
         NotFoundError: no such weights, or offline and not pulled yet.
@@ -103,4 +122,11 @@ def pull(name: str, locked: bool = False, offline: bool | None = None, *, update
     if weights is None:
         raise UsageError(f"{name!r} names no weights")
     settings = registry.settings if offline is None else replace(registry.settings, offline=offline)
-    return pull_weights(weights, settings=settings, registry=registry, locked=locked, update=update, asked=True).path
+    if to is not None:
+        from zoo.weights.portable import expect_place, export
+
+        expect_place(Path(to))
+    got = pull_weights(weights, settings=settings, registry=registry, locked=locked, update=update, asked=True)
+    if to is None:
+        return got.path
+    return export([weights], [got], Path(to), registry)[got.name]

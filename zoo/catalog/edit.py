@@ -49,7 +49,7 @@ def add_weights(path: Path, weights: Weights, *, replace: bool = False) -> None:
                 if name != weights.name and entry.get("backbone") == weights.backbone:
                     entry.pop("default", None)
         entries.pop(weights.name, None)
-        entries[weights.name] = _table(weights, path.absolute().parent)
+        entries[weights.name] = table_of(weights, path.absolute().parent)
 
 
 def remove_weights(path: Path, name: str) -> None:
@@ -101,7 +101,8 @@ def _super_table() -> Any:
     return tomlkit.table(is_super_table=True)
 
 
-def _table(weights: Weights, folder: Path) -> Any:
+def table_of(weights: Weights, folder: Path) -> Any:
+    """The entry of `weights` in a registry file of `folder`; a `file:` source in the folder is written relative."""
     import tomlkit
 
     table = tomlkit.table()

@@ -82,6 +82,9 @@ def register_verb(
 @click.option("--locked", is_flag=True, help="Take exactly what zoo.lock or the registry pins, and change nothing.")
 @click.option("--update", is_flag=True, help="Ask the sources again that the registry does not pin; rewrite zoo.lock.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Also into a folder for `zoo cache add`."
+)
 @modes
 @click.pass_obj
 def pull_verb(
@@ -90,6 +93,7 @@ def pull_verb(
     locked: bool,
     update: bool,
     dry_run: bool,
+    folder: Path | None,
     out: Output,
 ) -> None:
     """Pull the weights that NAMEs stand for: arch (its default), arch.tag, or a quoted glob.
@@ -105,8 +109,12 @@ def pull_verb(
     registry = open_registry(settings, out)
     wanted = chosen(names, registry)
     if dry_run:
-        _say_plan(wanted, settings, locked, update, out)
+        _say_plan(wanted, settings, locked, update, folder, out)
         return
+    if folder is not None:
+        from zoo.weights.portable import expect_place
+
+        expect_place(folder)
     with out.progress(bytes=True) as told:
         done = pull_each(wanted, registry, locked=locked, update=update, told=told, note=out.note)
     for weights, got in zip(wanted, done, strict=True):
@@ -115,6 +123,13 @@ def pull_verb(
     if update:
         for row, got in zip(rows, done, strict=True):
             row["previous"] = plain(got.previous) if got.previous else None
+    if folder is not None:
+        from zoo.weights.portable import export
+
+        paths = export(wanted, done, folder, registry)
+        for row in rows:
+            row["path"] = str(paths[row["name"]])
+        out.note(f"note: on the other machine: zoo cache add {folder.name}")
     out.data(rows, lambda console: _draw_pulled(console, rows))
 
 
@@ -126,7 +141,9 @@ def _draw_pulled(console: Any, rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _say_plan(wanted: list[Weights], settings: Settings, locked: bool, update: bool, out: Output) -> None:
+def _say_plan(
+    wanted: list[Weights], settings: Settings, locked: bool, update: bool, folder: Path | None, out: Output
+) -> None:
     from zoo.catalog.licenses import warning
     from zoo.weights.plan import plan
 
@@ -145,6 +162,8 @@ def _say_plan(wanted: list[Weights], settings: Settings, locked: bool, update: b
         fetched = [row["bytes"] for row in rows if not row["cached"]]
         unknown = " and what has no size yet" if None in fetched else ""
         console.print(f"{size(sum(filter(None, fetched)))}{unknown} to fetch; nothing was touched")
+        if folder is not None:
+            console.print(f"then copied to {folder}")
 
     out.data(rows, draw)
 

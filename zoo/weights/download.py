@@ -423,17 +423,9 @@ class _Download:
             ) from error
 
     def convert(self, part: Path, sha256: str) -> str:
-        from zoo.weights.convert import convert
+        from zoo.weights.convert import convert_into
 
-        made = part.with_suffix(".made")
-        try:
-            convert(part, made)
-            self.check_header(made)
-            converted = self.store.add(made)
-        finally:
-            made.unlink(missing_ok=True)
-        Remembered(self.store.settings).note_converted(sha256, converted)
-        return converted
+        return convert_into(part, sha256, self.store)
 
 
 def _size(text: str) -> int | None:

@@ -110,12 +110,12 @@ def _read(path: Path) -> dict[str, Entry]:
         raise _damaged(path, str(error)) from error
     try:
         return _entries(found)
-    except _FaultError as fault:
+    except FaultError as fault:
         line = line_of(text, fault.where)
         raise _damaged(f"{path}, line {line}," if line else path, str(fault)) from None
 
 
-class _FaultError(Exception):
+class FaultError(Exception):
     """Something wrong at the keys `where`."""
 
     def __init__(self, message: str, *where: str) -> None:
@@ -133,23 +133,29 @@ def _damaged(place: object, why: str) -> IntegrityError:
 
 def _entries(found: dict[str, Any]) -> dict[str, Entry]:
     if found.get("schema") != SCHEMA:
-        raise _FaultError(f"its schema is {found.get('schema')!r}, not {SCHEMA}", "schema")
+        raise FaultError(f"its schema is {found.get('schema')!r}, not {SCHEMA}", "schema")
     if more := [key for key in found if key not in ("schema", "weights")]:
-        raise _FaultError(f"unknown key {more[0]!r}", more[0])
+        raise FaultError(f"unknown key {more[0]!r}", more[0])
     tables = found.get("weights", {})
     if not isinstance(tables, dict):
-        raise _FaultError("weights is not a table", "weights")
-    entries = {name: _entry(name, table) for name, table in tables.items()}
+        raise FaultError("weights is not a table", "weights")
+    entries = {name: read_entry(name, table) for name, table in tables.items()}
     bytes_of: dict[str, str] = {}
     for name, entry in entries.items():
         if bytes_of.setdefault(entry.source, entry.sha256) != entry.sha256:
-            raise _FaultError(f"{name}: another entry gives {entry.source} another sha256", "weights", name, "sha256")
+            raise FaultError(f"{name}: another entry gives {entry.source} another sha256", "weights", name, "sha256")
     return entries
 
 
-def _entry(name: str, table: Any) -> Entry:
+def read_entry(name: str, table: Any) -> Entry:
+    """One entry, checked.
+
+    Raises:
+        FaultError: it breaks the schema, or does not agree with itself.
+    """
+
     def refuse(message: str, *key: str) -> NoReturn:
-        raise _FaultError(f"{name}: {message}", "weights", name, *key)
+        raise FaultError(f"{name}: {message}", "weights", name, *key)
 
     arch, _, tag = name.partition(".")
     if not ARCH.fullmatch(arch) or not TAG.fullmatch(tag):

@@ -119,14 +119,19 @@ class Store:
             names = (path.name.removesuffix(SUFFIX) for path in self.settings.blobs.glob(f"??/*{SUFFIX}"))
             return sorted(name for name in names if SHA256.fullmatch(name))
 
-    def sweep(self) -> list[Path]:
-        """Remove unfinished files that nobody works on; what a download of the last week left stays. Never fails."""
+    def sweep(self, *, dry_run: bool = False) -> list[Path]:
+        """Remove unfinished files that nobody works on; what a download of the last week left stays. Never fails.
+
+        Args:
+            dry_run: only say which.
+        """
         removed: list[Path] = []
         for key, files in self._unfinished().items():
             with contextlib.suppress(OSError), locked(self.parts / f"{key}{LOCK}", timeout=0):
                 for file in files:
                     if not self._resumable(key, file):
-                        file.unlink(missing_ok=True)
+                        if not dry_run:
+                            file.unlink(missing_ok=True)
                         removed.append(file)
         return removed
 

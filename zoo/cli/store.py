@@ -1,0 +1,179 @@
+"""verify, rm, cache: what is on this disk, whether it is sound, and what may go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.options import open_registry
+from zoo.cli.output import Output, modes, size, table_of
+from zoo.errors import UsageError
+from zoo.settings import Settings
+
+
+@click.command("verify", short_help="Hash again what is on this disk.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@modes
+@click.pass_obj
+def verify_verb(settings: Settings, names: tuple[str, ...], out: Output) -> None:
+    """Hash the files of NAMEs again, and check their headers and numbers; without NAMEs everything that is here.
+
+    Also said is what zoo.lock promises and is not here. Nothing is deleted. Exit code 5 if anything is damaged, 3 if
+    anything is absent.
+    """
+    from zoo.models.finite import not_finite
+    from zoo.weights.verify import facts, verdict, verify
+
+    registry = open_registry(settings, out)
+    with out.progress(bytes=True) as told:
+        found = verify(names, registry, not_finite, tick=_counting(told, "hashed"))
+    error = verdict(found)
+    if error is None or not out.json:
+        out.data(facts(found), lambda console: _draw_verified(console, found))
+    if error is not None:
+        raise error
+
+
+def _counting(told: Any, what: str) -> Any:
+    """A tick that sums up the bytes it is told."""
+    if told is None:
+        return None
+    have = 0
+
+    def tick(count: int) -> None:
+        nonlocal have
+        have += count
+        told(what, have, 0)
+
+    return tick
+
+
+def _draw_verified(console: Any, found: list[Any]) -> None:
+    table = table_of("names", "state", "size", "path", right=("size",))
+    for one in found:
+        table.add_row(
+            ", ".join(one.names) or "-", one.state, "" if one.bytes is None else size(one.bytes), str(one.path or "-")
+        )
+    console.print(table)
+    sound = sum(one.state == "ok" for one in found)
+    console.print(f"{sound} of {len(found)} sound" if found else "nothing is here, and nothing is promised")
+
+
+@click.command("rm", short_help="Take weights off this disk.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@modes
+@click.pass_obj
+def rm_verb(settings: Settings, names: tuple[str, ...], out: Output) -> None:
+    """Remove the files of NAMEs (arch, arch.tag, or a quoted glob over what is here).
+
+    A file that another name needs stays. Weights that `register` or `publish` named lose their name too; others can
+    be pulled again.
+    """
+    from zoo.weights.remove import remove
+
+    done = remove(names, open_registry(settings, out))
+    for one in done:
+        if one.kept_for:
+            out.note(f"note: {one.name}: its file stays, {', '.join(one.kept_for)} needs it")
+        if one.registry is not None:
+            out.note(f"note: {one.name}: its entry is out of {one.registry}")
+        if one.locked is not None:
+            out.note(f"note: {one.name}: {one.locked} still pins it; `zoo pull {one.name}` brings the same bytes back")
+
+    def draw(console: Any) -> None:
+        for one in done:
+            console.print(f"{one.name}: {'kept' if one.kept_for else f'{size(one.freed)} freed'}")
+
+    out.data({"removed": [one.row() for one in done], "freed": sum(one.freed for one in done)}, draw)
+
+
+class _Cache(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        from zoo.catalog.near import nearest
+
+        if args and args[0] not in self.commands:
+            near = nearest(args[0], self.commands)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.commands)}."
+            raise UsageError(f"no verb 'cache {args[0]}'", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("cache", cls=_Cache, short_help="Look at the store, clean it, carry weights into it.")
+def cache_verb() -> None:
+    """The store of weights and features under $ZOO_HOME."""
+
+
+@cache_verb.command("ls")
+@modes
+@click.pass_obj
+def ls_verb(settings: Settings, out: Output) -> None:
+    """List the files of the store: their size, and the names that need them."""
+    from zoo.weights.remove import blobs
+
+    found = blobs(open_registry(settings, out))
+    total = sum(one.bytes for one in found)
+    orphans = sum(not one.uses for one in found)
+
+    def draw(console: Any) -> None:
+        table = table_of("size", "sha256", "used by", right=("size",))
+        for one in found:
+            table.add_row(size(one.bytes), one.sha256[:12], ", ".join(map(str, one.uses)) or "nobody (zoo cache gc)")
+        if found:
+            console.print(table)
+        console.print(f"{len(found)} files, {size(total)}, in {settings.blobs}")
+
+    rows = [one.row() for one in found]
+    out.data({"home": str(settings.home), "blobs": rows, "bytes": total, "orphans": orphans}, draw)
+
+
+@cache_verb.command("gc")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and touch nothing.")
+@modes
+@click.pass_obj
+def gc_verb(settings: Settings, dry_run: bool, out: Output) -> None:
+    """Remove the files that no name needs, and what killed programs left.
+
+    Needed is what a registry file, zoo.lock here, or a project that pulled into this store names.
+    """
+    from zoo.weights.remove import YOUNG_S, collect
+
+    done = collect(open_registry(settings, out), dry_run=dry_run)
+    if done.young:
+        out.note(f"note: {len(done.young)} files without a name are younger than {YOUNG_S} s, and stay for now")
+
+    def draw(console: Any) -> None:
+        for one in done.blobs:
+            console.print(f"{size(one.bytes):>9}  {one.sha256[:12]}")
+        for path, count in done.parts:
+            console.print(f"{size(count):>9}  {path.name}")
+        console.print(f"{size(done.freed)} {'would be freed' if dry_run else 'freed'}")
+
+    parts = [{"path": str(path), "bytes": count} for path, count in done.parts]
+    removed = [one.row() for one in done.blobs]
+    out.data({"dry_run": dry_run, "removed": removed, "parts": parts, "freed": done.freed}, draw)
+
+
+@cache_verb.command("add")
+@click.argument("path", type=click.Path(path_type=Path), metavar="DIR|FILE")
+@modes
+@click.pass_obj
+def add_verb(settings: Settings, path: Path, out: Output) -> None:
+    """Add what `zoo pull NAME --to DIR` wrote, or a FILE whose bytes a registry entry or zoo.lock pins.
+
+    No request is sent, and every byte is hashed on the way.
+    """
+    from zoo.weights.add import add
+
+    registry = open_registry(settings, out)
+    with out.progress(bytes=True) as told:
+        done = add(path, registry, tick=_counting(told, "added"))
+
+    def draw(console: Any) -> None:
+        table = table_of("name", "size", "", "recorded in", right=("size",))
+        for one in done:
+            table.add_row(one.name, size(one.bytes), "was here" if one.cached else "added", str(one.recorded or "-"))
+        console.print(table)
+
+    out.data({"added": [one.row() for one in done]}, draw)

@@ -1,0 +1,98 @@
+"""Who needs which blob of the store: registry entries, zoo.lock, and the files of other projects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.catalog import ledger
+from zoo.catalog.spec import Weights
+from zoo.errors import RegistryError, UsageError
+from zoo.settings import Settings
+from zoo.weights import roots
+from zoo.weights.lock import NAME, Lock
+from zoo.weights.remembered import Remembered
+from zoo.weights.source import LocalFile, single, source_of
+from zoo.weights.store import Store
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One reason to keep a blob: a name, and the file of another project that says so ("" = the registry here)."""
+
+    name: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.where})" if self.where else self.name
+
+
+def usage(registry: Registry) -> dict[str, list[Use]]:
+    """sha256 of a blob -> who needs it, whether or not the blob is here.
+
+    Read are the registry as it stands, every layer of it that another one hides, zoo.lock here and in `$ZOO_HOME`,
+    and the lock and registry files of every project that pulled something into this store.
+
+    Raises:
+        IntegrityError: one of the locks is damaged, and nobody knows what it needs.
+        RegistryError: one of the registry files is.
+    """
+    settings = registry.settings
+    store = Store(settings)
+    found: dict[str, dict[str, Use]] = {}
+
+    def add(sha256: str | None, use: Use) -> None:
+        if sha256 is not None:
+            found.setdefault(sha256, {}).setdefault(use.name, use)
+
+    for weights in registry.weights():
+        add(blob_of(weights, store), Use(weights.name))
+    for weights, path in _hidden(settings):
+        add(_named(weights, store), Use(weights.name, str(path)))
+    for path in dict.fromkeys(_locks(settings)):
+        for name, entry in Lock(path).entries.items():
+            add(entry.converted_sha256 or entry.sha256, Use(name, str(path)))
+    return {sha256: list(uses.values()) for sha256, uses in found.items()}
+
+
+def blob_of(weights: Weights, store: Store) -> str | None:
+    """The blob that `weights` are loaded from, if it is here; for a file of the store, also if it is not."""
+    try:
+        weights = single(weights)
+    except UsageError:  # several shards: nothing that can be pulled
+        return None
+    if weights.source.startswith("file:"):
+        source = source_of(weights)
+        return store.sha256_of(source.path) if isinstance(source, LocalFile) else None
+    try:
+        return store.held(weights)
+    except RegistryError:  # a source of no known form: nothing that can be pulled
+        return None
+
+
+def _named(weights: Weights, store: Store) -> str | None:
+    """As `blob_of`, for an entry that zoo.lock here need not speak of."""
+    if weights.source.startswith("file:"):
+        return blob_of(weights, store)
+    if (pin := weights.sha256 or weights.sha256_prefix) is None:
+        return None
+    return Remembered(store.settings).converted(pin) or weights.sha256
+
+
+def _hidden(settings: Settings) -> Iterator[tuple[Weights, Path]]:
+    files: Iterable[Path] = (settings.user_registry, *roots.known(settings))
+    for path in files:
+        if path.suffix == ".toml" and path.is_file():
+            for weights in ledger.read(path).weights.values():
+                yield weights, path
+
+
+def _locks(settings: Settings) -> Iterator[Path]:
+    yield Lock.of(settings).path
+    yield settings.home / NAME
+    yield from (path for path in roots.known(settings) if path.name == NAME)
