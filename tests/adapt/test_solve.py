@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import log_loss
@@ -14,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from zoo.adapt import logistic, ridge
 from zoo.adapt.folds import NEVER, stratified_folds
-from zoo.adapt.solve import solve_head
+from zoo.adapt.solve import solve, solve_head
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import row_weights
-from zoo.adapt.validation import choose_regularizer, hold_out
+from zoo.adapt.validation import DOUBT, choose_regularizer, fit_temperature, hold_out
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.errors import DataError, TrainingError, UsageError
 
@@ -89,6 +90,33 @@ def test_balanced_weights_are_scikit_learns(classes: int) -> None:
     assert np.abs(expected - _reference(x, y, 0.05)).max() > 1e-2
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_weights_by_class_are_scikit_learns(classes: int) -> None:
+    """Its C counts every row by its weight."""
+    x, y = _rows(90, 6, classes)
+    weights = {"c1": 5.0, "c0": 0.5}
+    head = solve_head(torch.from_numpy(x), y, _task(classes), regularizer=0.05, class_weight=weights)
+    total = (y > 1).sum() + 5 * (y == 1).sum() + 0.5 * (y == 0).sum()
+    expected = _reference(x, y, 0.05 * total / 90, class_weight={0: 0.5, 1: 5.0})
+    assert np.abs(_apply(head, x).softmax(dim=1).numpy() - expected).max() < 1e-5
+    assert np.abs(expected - _reference(x, y, 0.05)).max() > 1e-2
+    double = {name: 2 * weight for name, weight in weights.items()} | {f"c{i}": 2.0 for i in range(2, classes)}
+    same = solve_head(torch.from_numpy(x), y, _task(classes), regularizer=0.05, class_weight=double)
+    torch.testing.assert_close(same.weight, head.weight)
+
+
+def test_a_labels_weight_is_that_of_the_rows_that_have_it() -> None:
+    x, y = _rows(80, 7, 4)
+    labels = np.stack([y == 0, y < 2], axis=1).astype("f4")
+    task = _task(2, MULTI_LABEL)
+    head = solve_head(torch.from_numpy(x), labels, task, regularizer=0.02, class_weight={"c0": 4})
+    total = 80 + 3 * labels[:, 0].sum()
+    expected = _reference(x, labels[:, 0].astype(int), 0.02 * total / 80, class_weight={0: 1, 1: 4})[:, 1]
+    found = _apply(head, x).sigmoid().numpy()
+    assert np.abs(found[:, 0] - expected).max() < 1e-5
+    assert np.abs(found[:, 1] - _reference(x, labels[:, 1].astype(int), 0.02)[:, 1]).max() < 1e-5
+
+
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_labels_are_logistic_regressions_of_their_own(class_weight: str | None) -> None:
     x, y = _rows(80, 7, 4)
@@ -156,6 +184,114 @@ def test_the_chosen_regularizer_has_the_least_cross_validated_log_loss(classes: 
     assert losses[chosen] <= min(losses.values()) + 1e-3
     assert ridge.PATH[0] < chosen < ridge.PATH[-1]
     assert losses[max(losses)] > losses[chosen] + 0.02 < losses[min(losses)]
+
+
+def _expected_calibration_error(probabilities: torch.Tensor, y: np.ndarray, bins: int = 10) -> float:
+    """Guo et al. 2017: |accuracy - confidence|, averaged over bins of confidence by their rows."""
+    confidence, predicted = (part.numpy() for part in probabilities.max(dim=1))
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs((predicted == y)[place == b].mean() - confidence[place == b].mean()) * (place == b).mean()
+        for b in range(bins)
+        if (place == b).any()
+    ]
+    return float(sum(gaps))
+
+
+def _digits(seed: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.data))
+    x, y = digits.data[order].astype("f4"), digits.target[order]
+    return x[:n], y[:n], x[n:], y[n:]
+
+
+def _blobs(seed: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x, y = _rows(n + 2000, 20, 3, seed)
+    x = x * 0.5 + np.random.default_rng(seed + 9).normal(size=x.shape).astype("f4")
+    return x[:n], y[:n], x[n:], y[n:]
+
+
+@pytest.mark.parametrize("data", [_digits, _blobs])
+@pytest.mark.parametrize("regularizer", ["auto", 1e-6])
+def test_calibrated_probabilities_are_not_worse_and_better_where_the_fit_was_too_sure(
+    data: object, regularizer: float | str
+) -> None:
+    """On rows that neither the head nor its temperature saw, over three seeds."""
+    losses, errors = [], []
+    for seed in range(3):
+        x, y, new, truth = data(seed, 150)
+        task = _task(int(y.max()) + 1)
+        plain = solve(torch.from_numpy(x), y, task, regularizer=regularizer)
+        warm = solve(torch.from_numpy(x), y, task, regularizer=regularizer, calibrate=True)
+        assert plain.temperature is None
+        torch.testing.assert_close(warm.head.weight * warm.temperature, plain.head.weight, rtol=1e-4, atol=1e-5)
+        found = [_apply(one.head, new).softmax(dim=1) for one in (plain, warm)]
+        assert torch.equal(found[0].argmax(dim=1), found[1].argmax(dim=1))
+        losses.append([log_loss(truth, one.numpy(), labels=range(task.outputs)) for one in found])
+        errors.append([_expected_calibration_error(one, truth) for one in found])
+        if regularizer != "auto":
+            assert warm.temperature > 1.2
+    (loss, warm_loss), (error, warm_error) = np.mean(losses, axis=0), np.mean(errors, axis=0)
+    if regularizer == "auto":
+        assert warm_loss <= loss * 1.01
+        assert warm_error <= error + 0.01
+    else:
+        assert warm_loss < loss * 0.9
+        assert warm_error < error * 0.8
+
+
+@pytest.mark.parametrize("kind", [CLASSES, MULTI_LABEL])
+def test_the_temperature_is_the_best_for_rows_left_out(kind: str) -> None:
+    x, y, _, _ = _blobs(0, 200)
+    labels = torch.from_numpy(np.eye(3)[y])
+    softmax = kind == CLASSES
+    validation = hold_out(
+        decompose(torch.from_numpy(x)), labels, row_weights(labels, softmax, None), softmax=softmax, seed=0
+    )
+    solutions = validation.fit(1e-5)
+    scores = validation.problem.scores(solutions)
+
+    def cost(log: float) -> float:
+        tempered = scores / np.exp(log)
+        loss = (validation.problem.losses(tempered) * validation.judging).sum() / validation.judging.shape[2]
+        return float(loss) + log**2 / (2 * DOUBT**2 * 200)
+
+    best = minimize_scalar(cost, bounds=(-2, 2), method="bounded", options={"xatol": 1e-8})
+    found = fit_temperature(validation, solutions)
+    assert found == pytest.approx(np.exp(best.x), rel=1e-3)
+    assert found > 1.3
+
+
+def test_views_of_a_sample_are_left_out_together() -> None:
+    x, y = _rows(60, 4, 3)
+    labels = torch.from_numpy(np.eye(3)[np.concatenate([y[:30]] * 2)])
+    validation = hold_out(
+        decompose(torch.from_numpy(x)), labels, row_weights(labels, True, None), softmax=True, seed=0, views=2
+    )
+    learned, judged = validation.problem.weights[..., 0] > 0, validation.judging[..., 0] > 0
+    assert not judged[30:].any()
+    assert judged[:30].sum(dim=1).tolist() == [1] * 30
+    assert not (learned[:30] & judged[:30]).any()
+    assert torch.equal(learned[:30], learned[30:])
+    assert validation.held == 30
+
+
+@pytest.mark.parametrize("d", [5, 80])
+def test_leaving_out_all_views_of_a_sample_is_a_refit_without_them(d: int) -> None:
+    x, _ = _rows(60, d, 3)
+    targets = np.random.default_rng(1).normal(size=(20, 2)) + x[:20, :2]
+    repeated = np.concatenate([targets] * 3)
+    path = ridge.PATH[20::8]
+    spectrum = decompose(torch.from_numpy(x))
+    found = ridge.leave_one_out(spectrum, torch.from_numpy(repeated), path, views=3)
+    standard = StandardScaler().fit_transform(x.astype("f8"))
+    for value, error in zip(path, found.tolist(), strict=True):
+        errors = []
+        for i in range(20):
+            kept = np.arange(60) % 20 != i
+            model = Ridge(alpha=value * 60, solver="svd", tol=1e-12).fit(standard[kept], repeated[kept])
+            errors.append(np.square(model.predict(standard[[i]]) - targets[i]).mean())
+        assert error == pytest.approx(np.mean(errors), rel=1e-6)
 
 
 def test_many_rows_need_fewer_folds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +418,9 @@ def test_a_head_that_overflows_is_refused() -> None:
         {"regularizer": float("nan")},
         {"regularizer": True},
         {"class_weight": "even"},
+        {"class_weight": {"c0": 0}},
+        {"class_weight": {"c0": "much"}},
+        {"class_weight": {"c9": 2.0}},
         {"floor": -1},
         {"floor": "low"},
     ],
@@ -289,6 +428,17 @@ def test_a_head_that_overflows_is_refused() -> None:
 def test_bad_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         solve_head(X, Y, _task(2), **options)
+
+
+def test_a_class_that_is_not_there_has_near_names() -> None:
+    with pytest.raises(UsageError, match="names 'ant', which is no class") as caught:
+        solve_head(X, Y, Task(CLASSES, ("ants", "bees")), class_weight={"ant": 2.0})
+    assert "Did you mean ants?" in caught.value.hint
+
+
+def test_calibration_is_not_for_numbers() -> None:
+    with pytest.raises(UsageError, match="calibrate is for classes"):
+        solve_head(X, Y[:, None].astype("f4"), _task(1, REGRESSION), calibrate=True)
 
 
 def test_class_weights_are_for_classes() -> None:

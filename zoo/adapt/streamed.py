@@ -63,9 +63,9 @@ def solve_ridge(
     if regularizer is None:
         shrink = ridge.shrinkage(squares, count, ridge.PATH)
         errors = torch.zeros(len(ridge.PATH), dtype=torch.float64)
-        for rows in _samples(features, views):
-            x = torch.cat([features[part].detach().cpu().double() for part in rows])
-            left = torch.cat([y[part].double() for part in rows]) - bias
+        for parts in _samples(features, views):
+            x = torch.cat([features[part].detach().cpu().double() for part in parts])
+            left = torch.cat([y[part].double() for part in parts]) - bias
             errors += ridge.squared_errors(((x - mean) * inverse_scale) @ basis, left, moments, shrink, count, views)
         regularizer = ridge.PATH[int(errors.argmin())]
     solution = basis @ (moments / (squares + regularizer * count)[:, None])

@@ -73,7 +73,7 @@ def hold_out(
         return None
     problem = logistic.Problem(spectrum, labels, normalised(weights[:, None] * kept), softmax)
     judging = normalised((weights[:, None] * held).flatten(0, 1)).unflatten(0, held.shape[:2])
-    return Validation(problem, judging, int(held.any(dim=2).sum()))
+    return Validation(problem, judging, int(held.any(dim=2).any(dim=1).sum()))
 
 
 def choose_regularizer(validation: Validation) -> tuple[float, Tensor]:

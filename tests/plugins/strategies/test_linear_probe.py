@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -11,14 +12,23 @@ import pytest
 import torch
 from zoo_plugins.strategies.linear_probe.strategy import LinearProbe
 
+import zoo
+from zoo.adapt import ridge
+from zoo.adapt.features import FeatureStore
 from zoo.adapt.heads import build_head
 from zoo.adapt.solve import solve_head
 from zoo.adapt.strategy import ClosedForm, Context
 from zoo.catalog.registry import Registry
 from zoo.catalog.targets import load
+from zoo.data.loading import batches
+from zoo.data.open import open_data
+from zoo.data.preprocess import reader
+from zoo.data.split import stratified
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
+from zoo.data.views import viewed
 from zoo.errors import TrainingError, UsageError
 from zoo.models.accelerator import choose
+from zoo.models.network import Network
 
 
 def _context(task: Task, seed: int = 0) -> Context:
@@ -129,11 +139,85 @@ def test_an_mlp_that_explodes_is_said() -> None:
         ({"head": "mlp(8)", "epochs": 0}, "epochs must be"),
         ({"head": "mlp(8)", "lr": 0.0}, "lr must be"),
         ({"head": "mlp(8)", "lr": "fast"}, "lr must be"),
+        ({"head": "mlp(8)", "calibrate": True}, "calibrate is for a linear head"),
+        ({"calibrate": "yes"}, "calibrate must be"),
+        ({"class_weight": {"a": -1.0}}, "class_weight of 'a' must be"),
+        ({"views": 0}, "views must be 1 to 16"),
+        ({"views": 17}, "views must be 1 to 16"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         LinearProbe(**options)
+
+
+def test_what_was_settled_is_recorded() -> None:
+    x, y, task = _rings()
+    context = _context(task)
+    head = LinearProbe(regularizer=0.1).solve(x, y, context)
+    assert context.resolved["regularizer"] == 0.1
+    raw = solve_head(x, y, task, regularizer=0.1)
+    torch.testing.assert_close(head.weight * context.resolved["temperature"], raw.weight, rtol=1e-4, atol=1e-6)
+    plain = _context(task)
+    head = LinearProbe(regularizer=0.1, calibrate=False).solve(x, y, plain)
+    assert torch.equal(head.weight, raw.weight)
+    assert "temperature" not in plain.resolved
+    numbers = _context(Task(REGRESSION, ("a",)))
+    LinearProbe().solve(x, x[:, :1].numpy(), numbers)
+    assert list(numbers.resolved) == ["regularizer"]
+    with pytest.raises(UsageError, match="calibrate is for classes"):
+        LinearProbe(calibrate=True).solve(x, x[:, :1].numpy(), numbers)
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+@pytest.mark.parametrize("head", ["linear", "mlp(4)"])
+def test_views_are_more_training_rows_computed_once(head: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (30, 9, 9, 3)).astype(np.uint8)
+    y = np.arange(30) % 3
+    passed = []
+    forward = Network.features
+    monkeypatch.setattr(Network, "features", lambda self, x: passed.append(len(x)) or forward(self, x))
+    seen = []
+    method = LinearProbe.training_features
+    monkeypatch.setattr(LinearProbe, "training_features", lambda *a: seen.append(method(*a)) or seen[-1])
+    store = FeatureStore()
+    options = {"weights": None, "head": head, "store": store, "precision": "fp32"}
+    learner = zoo.compose("tiny", "linear-probe", views=3, **options).fit((x, y))
+    assert sum(passed) == 3 * 24 + 6
+    zoo.compose("tiny", "linear-probe", views=2, **options).fit((x, y))
+    assert sum(passed) == 3 * 24 + 6
+    assert [len(rows) for rows in seen] == [72, 48]
+    assert torch.equal(seen[0][:48], seen[1])
+    plain = zoo.compose("tiny", "linear-probe", **options).fit((x, y))
+    assert torch.equal(seen[2], seen[0][:24])
+    first, second = (next(one.model.head.parameters()) for one in (learner, plain))
+    assert not torch.equal(first, second)
+    train = open_data((x, y)).train.subset(stratified(y, 0.2, 0)[0])
+    with torch.no_grad():
+        cropped = batches(viewed(train, 1), reader(learner.model.backbone.preprocessing), 24)
+        expected = forward(learner.model.backbone, next(iter(cropped)).x)
+    torch.testing.assert_close(seen[0][24:48], expected, rtol=1e-4, atol=1e-5)
+    again = zoo.load(learner.save(tmp_path / "run"))
+    assert np.array_equal(again.predict_proba(x), learner.predict_proba(x))
+    with pytest.raises(UsageError, match="has no views"):
+        zoo.compose("tiny", "linear-probe", views=2, **options).fit((x.transpose(0, 3, 1, 2) / 255.0, y))
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+def test_a_saved_run_keeps_the_temperature_and_the_weights(tmp_path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 3)).astype(np.uint8)
+    y = np.array(["ant", "bee"] * 30)
+    learner = zoo.compose("tiny", "linear-probe", weights=None, class_weight={"ant": 3.0}).fit((x, y))
+    run = learner.save(tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())["composition"]["strategy"]
+    assert facts["options"]["class_weight"] == {"ant": 3.0}
+    assert facts["resolved"]["temperature"] == learner.record["resolved"]["temperature"] > 0
+    assert facts["resolved"]["regularizer"] in ridge.PATH
+    again = zoo.load(run)
+    assert again.strategy == learner.strategy
+    assert np.array_equal(again.predict_proba(x), learner.predict_proba(x))
+    with pytest.raises(UsageError, match="names 'wasp'"):
+        zoo.compose("tiny", "linear-probe", weights=None, class_weight={"wasp": 3.0}).fit((x, y))
 
 
 def test_the_solver_imports_neither_scikit_learn_nor_scipy() -> None:
