@@ -8,6 +8,7 @@ like any other file.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,9 @@ from zoo.weights.header import read_header
 if TYPE_CHECKING:
     from zoo.weights.store import Store
 
+#: What torch's unpickler says about a file.
+_GLOBAL: Final = re.compile(r"GLOBAL ([\w.]+)")
+_FINDING: Final = re.compile(r"(?<=WeightsUnpickler error: )[^\n]+")
 #: Keys under which checkpoints nest their tensors.
 _NESTED: Final = ("state_dict", "model", "state_dict_ema", "model_ema", "module")
 #: Seconds for one file, and for each GB of it.
@@ -185,9 +189,22 @@ def main(source: str, target: str) -> int:
         with open(target, "rb+") as file:
             os.fsync(file.fileno())
     except Exception as error:
-        print(" ".join(f"{type(error).__name__}: {error}".split())[:300], file=sys.stderr)
+        print(_said(error), file=sys.stderr)
         return 1
     return 0
+
+
+def _said(error: Exception) -> str:
+    """One line. Torch's own text advises to open the file unsafely, so only its finding is passed on."""
+    text = str(error)
+    if (found := _GLOBAL.search(text)) is not None:
+        return f"it asks for {found[1]}, which no checkpoint of tensors needs"
+    if (found := _FINDING.search(text)) is not None:
+        text = found[0]
+    elif "weights_only" in text:
+        text = "it is no checkpoint that can be opened safely"
+    name = "" if isinstance(error, ZooError) else f"{type(error).__name__}: "
+    return " ".join(f"{name}{text}".split())[:300]
 
 
 if __name__ == "__main__":
