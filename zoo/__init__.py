@@ -37,12 +37,14 @@ if TYPE_CHECKING:
         ZooError,
     )
     from zoo.models.backbone import load_backbone
+    from zoo.models.register import register_weights
 
 #: Public name -> the module that has it, imported on first use, so that `import zoo` costs nothing.
 _HOMES: Final = {
     "compose": "zoo.adapt.compose",
     "load": "zoo.adapt.saved",
     "load_backbone": "zoo.models.backbone",
+    "register_weights": "zoo.models.register",
     "rank": "zoo.choose.rank",
     "hookimpl": "zoo.catalog.hookspecs",
     "Registry": "zoo.catalog.registry",
@@ -106,6 +108,7 @@ __all__ = [
     "pull",
     "rank",
     "register",
+    "register_weights",
     "show",
     "unregister",
     "verify",

@@ -28,7 +28,7 @@ class Result:
 def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`cli("list", "--json")` -> exit code, stdout and stderr; in an empty folder."""
     folder = tmp_path / "here"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
 
     def call(*args: Any) -> Result:

@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, Final
 
 from zoo.adapt.evaluation import Evaluation
+from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import SHA256, Preprocessing
 from zoo.data.task import Task
 from zoo.errors import DataError, DiskError, IntegrityError, NotFoundError
@@ -108,10 +109,12 @@ def read_record(run: Path) -> dict[str, Any]:
 
     Raises:
         NotFoundError: there is no run.
-        IntegrityError: run.json is damaged, of a newer zoo, or of a fit that has not ended.
+        IntegrityError: it is a pickle, or run.json is damaged, of a newer zoo, or of a fit that has not ended.
         DiskError: it cannot be read.
     """
     path = run / RUN
+    if run.is_file() and is_pickle(run.name):
+        raise refusal(run)
     if not path.is_file():
         raise NotFoundError(f"no run at {run}", hint="A run is a folder with run.json, as `zoo fit -o` writes it.")
     record = _parse(_text(path), path)

@@ -15,6 +15,7 @@ from zoo.adapt.features import FeatureStore, shared_store, state_hash, to_device
 from zoo.adapt.learner import Learner
 from zoo.adapt.source import NamedSource
 from zoo.catalog.names import is_path
+from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import Preprocessing
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
@@ -201,6 +202,8 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
         from zoo.adapt.saved import load
 
         return _of_learner(load(run, accelerator=str(placement.device), registry=registry), str(name), store)
+    if run.is_file() and is_pickle(run.name):
+        raise refusal(run)
     if isinstance(name, Path) or is_path(name):
         raise NotFoundError(f"no run at {name}", hint="Give a run's folder, or the name of a backbone.")
     try:

@@ -12,6 +12,7 @@ from zoo.catalog import ledger, names
 from zoo.catalog.index import Index
 from zoo.catalog.loaded import Loaded
 from zoo.catalog.near import did_you_mean, plain
+from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.plugins import Host
 from zoo.catalog.spec import TAG, Backbone, Strategy, Weights
 from zoo.errors import NotFoundError, RegistryError, UsageError
@@ -132,6 +133,8 @@ class Lookup:
                     f"the weights {wanted!r} are for {parsed.arch!r}, not for {backbone.name!r}",
                     hint=f"See what fits: zoo show {backbone.name}",
                 )
+        if is_pickle(wanted):
+            raise refusal(Path(wanted))
         known = [*fitting, *(one.tag for one in fitting.values())]
         fallback = f"It has {', '.join(fitting)}." if fitting else "It has none; None or 'none' means random weights."
         raise self.missing(f"weights of {backbone.name!r} called", wanted, known, fallback=fallback)
@@ -253,6 +256,8 @@ def _from_path(backbone: Backbone, written: str) -> Weights:
             why="It is read as a path, for it ends in .safetensors or starts with '.', / or ~.",
             hint=f"Give the path of a .safetensors file, or the name of weights (zoo list '{backbone.name}.*').",
         )
+    if is_pickle(path.name):
+        raise refusal(path)
     tag = _NOT_IN_TAGS.sub("_", path.name.removesuffix(".safetensors")).lstrip("_.-")[:128] or "file"
     return Weights(
         name=f"{backbone.name}.{tag}",

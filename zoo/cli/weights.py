@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zoo.catalog.spec import Weights, check_weights
+from zoo.catalog import licenses
+from zoo.catalog.spec import Weights
 from zoo.cli.catalog import plain
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, modes, size, table_of
@@ -40,39 +40,24 @@ def register_verb(
     out: Output,
 ) -> None:
     """Add the weights in FILE (safetensors) to your registry. The network is built to prove that every tensor fits."""
-    registry = open_registry(settings, out)
-    spec = registry.backbone(backbone)
-    model = registry.resolve(like)[1] if like else None
-    if not file.is_file():
-        raise NotFoundError(f"no file {file}", hint="Give the path of a .safetensors file.")
-    tag = name.partition(".")[2]
-    if name.rpartition("/")[2].partition(".")[0] != spec.name or not tag:
-        raise UsageError(f"--name {name} does not name weights of {spec.name}", hint=f"Write {spec.name}.TAG.")
-    from zoo.weights.header import read_header
-    from zoo.weights.known import identify
-    from zoo.weights.register import refuse_taken, register_file
+    from zoo.models.register import register_weights
 
-    read_header(file)
-    weights = Weights(
-        name=name,
-        backbone=spec.name,
-        source=f"file:{file}",
-        default=default,
+    said: list[str] = []
+    added = register_weights(
+        file,
+        backbone,
+        name,
         license=license,
         trained_on=trained_on,
-        options=model.options if model else {},
-        preprocessing=model.preprocessing if model else None,
+        like=like,
+        default=default,
+        replace=replace,
+        registry=open_registry(settings, out),
+        note=said.append,
     )
-    check_weights(weights)
-    if not replace:
-        refuse_taken(name, registry)
-    weights, said = identify(file, weights, spec, registry)
-    out.notes([said] if said else [])
-    from zoo.models.load import load_network
-
-    network = load_network(spec, weights, file)
-    weights = dataclasses.replace(weights, num_classes=network.num_classes)
-    added = register_file(file, weights, registry, replace=replace)
+    if added.license is None:
+        said.append(f"{added.name} has no licence yet; say it with --license, and --replace")
+    out.notes(said)
     facts = plain(added)
     out.data(facts, lambda console: console.print(f"{added.name} is registered; try: zoo show {added.name}"))
 
@@ -144,12 +129,11 @@ def _draw_pulled(console: Any, rows: list[dict[str, Any]]) -> None:
 def _say_plan(
     wanted: list[Weights], settings: Settings, locked: bool, update: bool, folder: Path | None, out: Output
 ) -> None:
-    from zoo.catalog.licenses import warning
     from zoo.weights.plan import plan
 
     rows = [plan(weights, settings, locked=locked, update=update).row() for weights in wanted]
     for row in rows:
-        if (said := warning(row["license"])) is not None:
+        if (said := licenses.warning(row["license"])) is not None:
             out.note(f"note: {row['name']}: {said}")
 
     def draw(console: Any) -> None:

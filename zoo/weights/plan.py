@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from zoo.catalog.pickles import PICKLES, is_pickle, refusal
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError
 from zoo.settings import Settings
 from zoo.weights.lock import Entry, Lock
 from zoo.weights.pull import drift, drifted
-from zoo.weights.source import PICKLES, HubFile, LocalFile, Source, WebFile, single, source_of
+from zoo.weights.source import HubFile, LocalFile, Source, WebFile, single, source_of
 from zoo.weights.store import Store
 from zoo.weights.transport import Broken, Budget, Patience, request
 
@@ -90,6 +91,8 @@ def _resolved(source: Source, entry: Entry | None) -> Source:
 
 
 def _local(weights: Weights, source: LocalFile) -> Planned:
+    if is_pickle(source.path.name):
+        raise refusal(source.path)
     if not source.path.is_file():
         raise NotFoundError(
             f"no file {source.path}", why=f"the weights {weights.name} are there", hint="Check the path."

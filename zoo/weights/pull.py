@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo.atomic import tidy
+from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
@@ -156,11 +157,8 @@ def _namers(weights: Weights, lock: Lock) -> list[Path]:
 
 def _local(weights: Weights, source: LocalFile, settings: Settings) -> Pulled:
     path = source.path
-    if path.name.endswith(PICKLES):
-        raise IntegrityError(
-            f"{path} may be a pickle, which can run code when it is opened",
-            hint=f"Run `zoo convert {path} {path.with_suffix('.safetensors').name}` and name its output.",
-        )
+    if is_pickle(path.name):
+        raise refusal(path)
     if not path.is_file():
         raise NotFoundError(f"no file {path}", why=f"the weights {weights.name} are there", hint="Check the path.")
     header = read_header(path)

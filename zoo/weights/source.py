@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from zoo.catalog.pickles import PICKLES  # noqa: F401  (sources of such names go through the converter)
 from zoo.catalog.spec import Weights
 from zoo.errors import RegistryError, UsageError
 
@@ -24,9 +25,6 @@ _HUB: Final = re.compile(
 _SCHEME: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31}):")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _PATH: Final = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*")
-
-#: Files that are pickles, and go through the converter.
-PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt", ".th")
 
 
 @dataclass(frozen=True, slots=True)
