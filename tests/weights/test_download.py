@@ -293,26 +293,60 @@ def test_a_kill_before_the_last_step_is_repaired(point: str, settings: Settings,
 def test_many_processes_make_one_download(settings: Settings, hub: FakeHub, make: Make) -> None:
     content = make(size=2_000_000)
     hub.add(REPO, FILE, content)
-    running = [start(settings, hub) for _ in range(3)]
+    running = [start(settings, hub) for _ in range(8)]
     for process in running:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert out.strip() == sha(content)
     assert hub.count("GET") == 1
+    assert len(leftovers(settings)) == 1
 
 
-def test_threads_too(settings: Settings, hub: FakeHub, make: Make) -> None:
-    hub.add(REPO, FILE, make(size=300_000))
+def test_a_killed_owner_hands_over(settings: Settings, hub: FakeHub, make: Make) -> None:
+    """Of four processes the one that downloads is killed half-way; another goes on where it was."""
+    content = make(size=400_000)
+    hub.add(REPO, FILE, content)
+    hub.fault, hub.rate = "slow", 20_000
+    owner = start(settings, hub)
+    part = Store(settings).parts / f"{sha(content)}.part"
+    others: list[subprocess.Popen[str]] = []
+    for _ in range(1500):  # half a minute at most; the whole file would take 20 s
+        if part.is_file() and part.stat().st_size and not others:
+            others = [start(settings, hub) for _ in range(3)]
+        if hub.count("HEAD") == 4:
+            break
+        time.sleep(0.02)
+    owner.kill()
+    owner.communicate()
+    hub.fault = None
+    for process in others:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out.strip() == sha(content)
+    assert hub.count("GET") == 2
+    assert next(seen for seen in hub.requests[::-1] if seen.method == "GET").header("Range") is not None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["hash-known", "hash-unknown"])
+def test_threads_too(known: bool, settings: Settings, web: FakeHub, make: Make) -> None:
+    content = make(size=300_000)
+    web.add("x/y", "a.safetensors", content)
+    web.fault, web.rate = "slow", 1_000_000
+    wanted = weights(f"{web.url}/raw/a.safetensors", sha256=sha(content) if known else None)
     found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(pull(weights(), settings=settings).sha256)) for _ in range(4)
-    ]
+    said: list[str] = []
+
+    def one() -> None:
+        found.append(pull(wanted, settings=settings, note=said.append).sha256)
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert found == [sha(make(size=300_000))] * 4
-    assert hub.count("GET") == 1
+    assert found == [sha(content)] * 8
+    assert web.count("GET") == 1
+    assert any("another process fetches" in one for one in said), "who waits is told"
 
 
 # -- other sources ---------------------------------------------------------------------------------------------------
