@@ -148,7 +148,7 @@ def test_a_dry_run_touches_nothing(project: Project, home: Path, contents: list[
     assert (offline.code, offline.json[0]["bytes"]) == (0, None)
 
 
-def test_locked_takes_what_is_pinned_or_nothing(project: Project, home: Path) -> None:
+def test_locked_takes_what_is_pinned_or_nothing(project: Project, home: Path, contents: list[bytes]) -> None:
     said = project("pull", "tiny.a", "tiny.b", "--locked")
     assert said.code == 5
     assert "tiny.a" in said.err
@@ -159,9 +159,10 @@ def test_locked_takes_what_is_pinned_or_nothing(project: Project, home: Path) ->
     before = (project.folder / "zoo.lock").read_bytes()
     for blob in (home / "blobs").rglob("*.safetensors"):
         blob.unlink()
-    project.hub.add("me/a", "other.txt", b"a later commit")
-    said = project("pull", "tiny.a", "--locked")
-    assert said.code == 3  # this Hub forgets old commits; what matters is that the later one was not taken
+    project.hub.add("me/a", "model.safetensors", contents[2])
+    said = project("pull", "tiny.a", "--locked", "--json")
+    assert Path(said.json[0]["path"]).read_bytes() == contents[0]
+    assert "trusted" not in said.err
     assert (project.folder / "zoo.lock").read_bytes() == before
 
 

@@ -130,7 +130,7 @@ def notes_of(weights: Weights, got: Pulled, locked_at: object) -> list[str]:
     said = []
     if (warning := licenses.warning(weights.license)) is not None:
         said.append(f"{got.name}: {warning}")
-    if not got.cached and weights.sha256 is None and not got.source.startswith("file:"):
+    if got.trusted:
         pin = weights.sha256_prefix
         what = f"only the first {len(pin)} digits of its sha256 are published" if pin else "no sha256 pins it"
         said.append(f"{got.name}: {what}: trusted on first use, from now on {locked_at} pins it")

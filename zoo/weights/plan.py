@@ -117,11 +117,11 @@ def _asked(source: Source, sha256: str | None, size: int | None) -> tuple[Source
             )
         return facts.file, sha256 or facts.sha256, size or facts.bytes
     if isinstance(source, WebFile) and size is None:
-        return source, sha256, _length(source)
+        return source, sha256, length(source)
     return source, sha256, size
 
 
-def _length(source: WebFile) -> int | None:
+def length(source: WebFile) -> int | None:
     """What the web server says; many do not answer a HEAD, and then the size is not known."""
     patience = Patience()
     budget = Budget(patience, str(source))

@@ -45,6 +45,7 @@ class Pulled:
         revision: the Hub's commit, if it came from there.
         cached: whether it was here already.
         previous: what the lock said before, if an update changed it.
+        trusted: whether nothing pinned the bytes before they came.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Pulled:
     revision: str | None
     cached: bool
     previous: Entry | None = None
+    trusted: bool = False
 
     def row(self) -> dict[str, Any]:
         """As plain values, with the keys of `zoo pull --json`."""
@@ -263,6 +265,7 @@ class _Pull:
             got.source.revision if isinstance(got.source, HubFile) else None,
             cached=not got.fetched,
             previous=before if self.update and before != after else None,
+            trusted=got.fetched and self.weights.sha256 is None and self.entry is None,
         )
 
     def download(self) -> Got:

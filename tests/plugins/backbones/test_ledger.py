@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
-from torchvision.models import AlexNet_Weights
+import torchvision
+from torchvision.models import get_model_weights
 from zoo_plugins.backbones import alexnet, cifar_resnet, resnet, source_cnn, vgg
 from zoo_plugins.backbones.timm import catalogue
 
@@ -52,7 +54,7 @@ def test_pins_are_whole(shipped: dict[str, zoo.Weights]) -> None:
 
 def test_entries_agree_with_timm(shipped: dict[str, zoo.Weights]) -> None:
     for name, weights in shipped.items():
-        if name.startswith("alexnet"):
+        if not weights.source.startswith("hf://"):
             continue
         theirs = TIMM[name]
         for key in ("license", "trained_on", "num_classes", "metrics", "preprocessing", "options"):
@@ -61,13 +63,21 @@ def test_entries_agree_with_timm(shipped: dict[str, zoo.Weights]) -> None:
             assert theirs.default
 
 
-def test_alexnet_is_torchvisions(shipped: dict[str, zoo.Weights]) -> None:
-    weights, theirs = shipped["alexnet.tv_in1k"], AlexNet_Weights.IMAGENET1K_V1
-    assert weights.source == theirs.url
-    assert weights.source.endswith(f"-{weights.sha256_prefix}.pth")
-    assert weights.metrics["top1"] == theirs.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    transform = theirs.transforms()
-    assert list(weights.preprocessing.mean) == transform.mean
-    assert list(weights.preprocessing.std) == transform.std
-    assert weights.preprocessing.interpolation == transform.interpolation.value
-    assert weights.preprocessing.crop_pct == transform.crop_size[0] / transform.resize_size[0]
+def test_entries_agree_with_torchvision(shipped: dict[str, zoo.Weights]) -> None:
+    theirs = {
+        member.url: (name, member) for name in torchvision.models.list_models() for member in get_model_weights(name)
+    }
+    ours = [weights for weights in shipped.values() if not weights.source.startswith("hf://")]
+    assert len(ours) >= 25
+    for weights in ours:
+        name, member = theirs[weights.source]
+        assert name == weights.backbone
+        assert weights.source.endswith(f"-{weights.sha256_prefix}.pth")
+        assert weights.metrics["top1"] == member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        assert member.meta["num_params"] == SPECS[name].params
+        transform = member.transforms()
+        size = SPECS[name].input_size[0], *transform.crop_size * 2
+        prepared = weights.preprocessing
+        assert (prepared.input_size, list(prepared.mean), list(prepared.std)) == (size, transform.mean, transform.std)
+        assert prepared.interpolation == transform.interpolation.value
+        assert math.floor(size[1] / prepared.crop_pct) == transform.resize_size[0]
