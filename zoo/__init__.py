@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.catalog.hookspecs import hookimpl
     from zoo.catalog.registry import Registry
     from zoo.catalog.spec import Backbone, Preprocessing, Strategy, Weights
+    from zoo.choose.audit import audit
     from zoo.choose.rank import rank
     from zoo.errors import (
         DataError,
@@ -45,6 +46,7 @@ _HOMES: Final = {
     "load": "zoo.adapt.saved",
     "load_backbone": "zoo.models.backbone",
     "register_weights": "zoo.models.register",
+    "audit": "zoo.choose.audit",
     "rank": "zoo.choose.rank",
     "hookimpl": "zoo.catalog.hookspecs",
     "Registry": "zoo.catalog.registry",
@@ -97,6 +99,7 @@ __all__ = [
     "Weights",
     "ZooError",
     "__version__",
+    "audit",
     "compose",
     "hookimpl",
     "list_backbones",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from zoo.choose.scores import h_score, leep, log_me
+from zoo.choose.scores import h_score, knn_accuracy, leep, log_me, neighbour_votes
 
 
 def data(n: int, d: int, classes: int = 3, signal: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -104,3 +105,16 @@ def test_leep_survives_source_classes_that_nobody_is_given() -> None:
     theta[np.arange(20), codes] = 1
     assert leep(theta, codes) == 0
     assert leep(np.roll(theta, 1, axis=0), codes) == 0  # another name for the same classes
+
+
+def test_neighbours_vote_as_in_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    features, codes = data(60, 10)
+    votes = neighbour_votes(torch.from_numpy(features), codes, k=7)
+    for row in (0, 31, 59):
+        others = np.arange(60) != row
+        oracle = KNeighborsClassifier(7, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+        expected = oracle.fit(features[others], codes[others]).predict_proba(features[row : row + 1])[0]
+        np.testing.assert_allclose(votes[row], expected, atol=1e-10)
+    assert knn_accuracy(torch.from_numpy(features), codes) > 0.9

@@ -115,23 +115,29 @@ def leep(probabilities: np.ndarray, codes: np.ndarray) -> float:
     return float(np.log(np.maximum(expected, np.finfo(np.float64).tiny)).mean())
 
 
-def knn_accuracy(features: Tensor, codes: np.ndarray, k: int = 20, temperature: float = 0.07) -> float:
-    """Leave-one-out accuracy of k nearest neighbours by cosine, votes weighted by exp(similarity / T) (Wu et al. 2018).
+def knn_accuracy(features: Tensor, codes: np.ndarray) -> float:
+    """Leave-one-out accuracy of `neighbour_votes`."""
+    return float((neighbour_votes(features, codes).argmax(axis=1) == codes).mean())
+
+
+def neighbour_votes(features: Tensor, codes: np.ndarray, k: int = 20, temperature: float = 0.07) -> np.ndarray:
+    """Share (N, C) of the votes that each class gets from a row's k nearest neighbours, the row itself excluded.
+
+    Neighbours are found by cosine; a vote weighs exp(similarity / T) (Wu et al. 2018).
 
     Args:
-        features: (N, D).
+        features: (N, D), N >= 2.
         codes: (N,) class indices.
-        k: neighbours, the row itself excluded; at most N - 1.
+        k: neighbours; at most N - 1.
         temperature: T.
     """
     unit = torch.nn.functional.normalize(features.double(), dim=1)
-    labels = torch.from_numpy(np.asarray(codes, dtype=np.int64))
-    votes_of = torch.nn.functional.one_hot(labels).double()
-    k, right = min(k, len(unit) - 1), 0
+    voters = torch.nn.functional.one_hot(torch.from_numpy(np.asarray(codes, dtype=np.int64))).double()
+    votes = []
     for rows in torch.arange(len(unit)).split(_CHUNK):
-        near = unit[rows] @ unit.T
-        near[torch.arange(len(rows)), rows] = -torch.inf
-        similar, found = near.topk(k, dim=1)
-        votes = (torch.exp((similar - 1) / temperature)[:, :, None] * votes_of[found]).sum(dim=1)
-        right += int((votes.argmax(dim=1) == labels[rows]).sum())
-    return right / len(unit)
+        similarity = unit[rows] @ unit.T
+        similarity[torch.arange(len(rows)), rows] = -torch.inf
+        similarity, found = similarity.topk(min(k, len(unit) - 1), dim=1)
+        weight = torch.softmax(similarity / temperature, dim=1)
+        votes.append((weight[:, :, None] * voters[found]).sum(dim=1))
+    return torch.cat(votes).numpy()

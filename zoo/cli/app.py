@@ -37,6 +37,7 @@ VERBS: Final = {
     "evaluate": "use",
     "predict": "use",
     "rank": "choose",
+    "audit": "choose",
     "demo": "demo",
 }
 #: Options that stand before the verb.

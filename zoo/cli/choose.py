@@ -1,7 +1,8 @@
-"""rank: which backbone suits the data."""
+"""rank, audit: which backbone suits the data, and whether the data is sound."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,3 +48,29 @@ def rank_verb(
             note=lambda text: out.note(f"note: {text}"), **given
         )  # fmt: skip
     out.data(ranking.as_json(), lambda console: console.print(str(ranking)))
+
+
+@click.command("audit", short_help="Look for what is wrong with data.")
+@click.argument("data")
+@click.option("-b", "--backbone", metavar="NAME", help="Whose features are used. Default: the best on this disk.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Of the folds; default 0.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
+@click.option(
+    "--fix-list", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write the findings as a CSV to edit."
+)
+@modes
+@click.pass_obj
+def audit_verb(settings: Settings, data: str, device: str, fix_list: Path | None, out: Output, **given: Any) -> None:
+    """Look for unreadable, odd and double samples, leaks, doubtful labels, shifts and shortcuts in DATA.
+
+    Nothing is changed.
+    """
+    registry = open_registry(settings, out)
+    from zoo.choose.audit import audit
+
+    with out.progress() as told:
+        found = audit(data, accelerator=device, registry=registry, progress=told, **given)
+    if fix_list is not None:
+        out.note(f"written: {found.fix_list(fix_list)}")
+    out.data(found.as_json(), lambda console: console.print(str(found)))
