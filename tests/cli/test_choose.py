@@ -1,4 +1,4 @@
-"""The verb `rank`."""
+"""The verbs `rank` and `audit`."""
 
 from __future__ import annotations
 
@@ -25,3 +25,25 @@ def test_rank_refuses(cli: Any, photos: Path) -> None:
     assert cli("rank", "nowhere", "-b", "source_cnn").code == 3
     assert cli("rank", photos, "-b", "resnet18").code == 3  # offline
     assert cli("rank", photos, "-b", "resnet18", "--folds", "1").code == 2
+
+
+def test_audit(cli: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "again.png").write_bytes((photos / "red" / "00.png").read_bytes())
+    result = cli("audit", photos, "--json", "--fix-list", tmp_path / "fix.csv")
+    assert result.code == 0, result.err
+    keys = {"classes", "unreadable", "duplicates", "near_duplicates", "leakage", "label_suspects", "shifts"}
+    assert keys <= set(result.json)
+    (copy,) = result.json["duplicates"]
+    assert (copy["split"], Path(copy["path"]).name) == ("train", "again.png")
+    assert (tmp_path / "fix.csv").read_text().count("duplicates,") == 1
+    shown = cli("audit", photos)
+    assert "duplicates: 1" in shown.out
+    assert "leakage: none" in shown.out
+
+
+def test_audit_refuses(cli: Any, photos: Path, tmp_path: Path) -> None:
+    assert cli("audit", "nowhere").code == 3
+    assert cli("audit", photos, "-b", "nothing").code == 3
+    (tmp_path / "fix.csv").write_text("mine")
+    assert cli("audit", photos, "--fix-list", tmp_path / "fix.csv").code == 2
+    assert (tmp_path / "fix.csv").read_text() == "mine"

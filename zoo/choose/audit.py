@@ -280,8 +280,8 @@ def _features(
         used = weights.name if weights else f"{spec.name} with random weights"
         return torch.cat(parts), f"labels, near duplicates and shifts as {used} sees them"
     if pictures:
-        thumbnails = np.stack([look.thumbnail.ravel() for look in looks if look is not None])
-        return torch.from_numpy(thumbnails), (
+        seen = [np.concatenate([look.thumbnail.ravel(), look.colours.ravel()]) for look in looks if look is not None]
+        return torch.from_numpy(np.stack(seen)), (
             f"no weights are on this disk: samples are compared by thumbnails of {SIDE} x {SIDE} pixels; "
             "with a backbone (-b NAME) labels and shifts are judged far better"
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -26,12 +26,14 @@ class Look:
     """What one picture looks like from afar.
 
     Attributes:
-        thumbnail: grey (SIDE, SIDE) in [0, 255].
+        thumbnail: grey (SIDE, SIDE) in [0, 255]: what copies are known by.
+        colours: (SIDE / 3, SIDE / 3, 3) in [0, 255]: what classes are told apart by where no backbone is at hand.
         width, height: of the picture as stored.
         attributes: what its file tells without its content; words or numbers by name.
     """
 
     thumbnail: np.ndarray
+    colours: np.ndarray
     width: int
     height: int
     attributes: dict[str, float | str] = field(default_factory=dict)
@@ -55,12 +57,12 @@ def _look(split: Split, index: int) -> Look | None:
         return _look_at_file(path)
     raw = split.raw(index, SIDE)
     if isinstance(raw, Image.Image):
-        return Look(_thumbnail(raw), *raw.size)
+        return Look(*_thumbnails(raw), *raw.size)
     array = np.asarray(raw) if not isinstance(raw, tuple) else np.empty(0)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         return None
     picture = Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[-1] == 1 else array)
-    return Look(_thumbnail(picture), *picture.size)
+    return Look(*_thumbnails(picture), *picture.size)
 
 
 def _look_at_file(path: Path) -> Look:
@@ -80,7 +82,7 @@ def _look_at_file(path: Path) -> Look:
             attributes["JPEG compression"] = float(np.mean([np.mean(table) for table in tables.values()]))
         image.draft(None, (2 * SIDE, 2 * SIDE))
         image.load()
-        return Look(_thumbnail(upright(image)), width, height, attributes)
+        return Look(*_thumbnails(upright(image)), width, height, attributes)
 
 
 def name_pattern(name: str) -> str:
@@ -89,6 +91,8 @@ def name_pattern(name: str) -> str:
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", stem))[:40] + suffix.lower()
 
 
-def _thumbnail(picture: Any) -> np.ndarray:
-    small = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    return np.asarray(small, dtype=np.float32)
+def _thumbnails(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """The grey and the coloured one."""
+    small = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    tiny = small.resize((SIDE // 3, SIDE // 3), Image.Resampling.BOX)
+    return np.asarray(small.convert("L"), dtype=np.float32), np.asarray(tiny, dtype=np.float32)
