@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from zoo.adapt import call
 from zoo.adapt.features import FeatureStore
 from zoo.adapt.learner import Learner
 from zoo.adapt.options import check_names, check_types
@@ -88,6 +89,18 @@ def compose(
         source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
     learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
     learner.advice = [said] if said else []
+    named = backbone.full_name if isinstance(backbone, Backbone) else backbone
+    learner.call = {
+        "backbone": call.word(named),
+        "weights": call.weights(weights),
+        "strategy": (f"{spec.plugin}/{spec.name}" if spec.plugin else spec.name) if spec else call.word(made),
+        "options": {name: call.word(value) for name, value in options.items()},
+        "tap": tap,
+        "accelerator": accelerator,
+        "precision": precision,
+        "seed": seed,
+        "in_chans": in_chans,
+    }
     registry.tell("zoo_composed", learner=learner)
     return learner
 

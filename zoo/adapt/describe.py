@@ -14,21 +14,51 @@ from zoo import __version__
 from zoo.adapt.absent import AbsentStrategy
 from zoo.adapt.heads import head_kind
 from zoo.adapt.learner import Learner
-from zoo.adapt.record import SCHEMA
+from zoo.adapt.record import DONE, RUNNING, SCHEMA
 from zoo.adapt.source import NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient
 from zoo.adapt.teacher import describe_teacher
 from zoo.catalog.spec import Strategy
 from zoo.catalog.targets import load
+from zoo.data.task import Task
 from zoo.errors import PluginError
+from zoo.models.network import Network
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
 
 def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
-    """What run.json holds."""
-    source, network = learner.source, learner.model.backbone
+    """What run.json holds of a fit that ended."""
+    network = learner.model.backbone
+    record = begin(learner, network, learner.task, learner.record["data"])
+    composition = record["composition"]
+    composition["strategy"]["resolved"] = learner.record.get("resolved", {})
+    return {
+        **record,
+        "state": DONE,
+        "composition": {
+            **composition,
+            "head": head_kind(learner.model.head),
+            "num_features": network.num_features,
+            "embedded": embed,
+        },
+        "metrics": learner.evaluation.as_json(),
+        "seconds": learner.record["seconds"],
+        "notes": learner.notes,
+    }
+
+
+def begin(learner: Learner, network: Network, task: Task, data: dict[str, Any]) -> dict[str, Any]:
+    """What run.json holds of a fit that begins.
+
+    Args:
+        learner: its composition.
+        network: as the source gave it.
+        task: of the data.
+        data: where they are and which rows are used (`Rows.describe`).
+    """
+    source = learner.source
     versions = {report.name: report.version for report in learner.registry.reports()}
     backbone: dict[str, Any] = {
         "name": source.name,
@@ -55,25 +85,21 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
             }
     return {
         "schema": SCHEMA,
-        "state": "done",
+        "state": RUNNING,
         "zoo": __version__,
         "composition": {
             "backbone": backbone,
             "weights": weights,
-            "strategy": {**_strategy_facts(learner, versions), "resolved": learner.record.get("resolved", {})},
-            "head": head_kind(learner.model.head),
-            "num_features": network.num_features,
-            "embedded": embed,
+            "strategy": _strategy_facts(learner, versions),
         },
-        "task": {"kind": learner.task.kind, "classes": list(learner.task.classes)},
-        "preprocessing": _plain(network.preprocessing) if network.preprocessing else None,
+        "task": {"kind": task.kind, "classes": list(task.classes)},
+        "preprocessing": plain(network.preprocessing) if network.preprocessing else None,
         "seed": learner.seed,
         "device": learner.placement.device.type,
         "precision": learner.placement.precision,
-        "data": learner.record["data"],
-        "metrics": learner.evaluation.as_json(),
-        "seconds": learner.record["seconds"],
-        "notes": learner.notes,
+        "data": data,
+        "call": learner.call,
+        "threads": torch.get_num_threads(),
         "versions": {
             "python": ".".join(map(str, sys.version_info[:3])),
             "torch": torch.__version__,
@@ -101,7 +127,7 @@ def _strategy_facts(learner: Learner, versions: Mapping[str, str | None]) -> dic
 
 
 def _option(name: str, value: Any) -> Any:
-    return describe_teacher(value) if name == "teacher" else _plain(value)
+    return describe_teacher(value) if name == "teacher" else plain(value)
 
 
 def _registered(strategy: ClosedForm | Gradient, registry: Registry) -> Strategy | None:
@@ -120,14 +146,14 @@ def _registered(strategy: ClosedForm | Gradient, registry: Registry) -> Strategy
     return None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A JSON value; what has none is named by its text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, nn.Module):
         return type(value).__name__
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

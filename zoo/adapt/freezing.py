@@ -117,9 +117,24 @@ class FrozenGuard:
         free = {name for stage, names in model.stages().items() if stage in trained for name in names}
         free |= {name for name, _ in model.named_buffers() if _may_change(model, name, trained, freeze_batchnorm)}
         self._hashes: Final = {name: _hash(tensor) for name, tensor in _tensors(model) if name not in free}
+        #: Names of what may change, in the model's order.
+        self.free: Final = tuple(name for name, _ in _tensors(model) if name in free)
 
     def __len__(self) -> int:
         return len(self._hashes)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all that was to stay, names included."""
+        whole = hashlib.sha256()
+        for name, value in sorted(self._hashes.items()):
+            whole.update(name.encode() + b"\0" + value)
+        return whole.hexdigest()
+
+    def changing(self, model: Model) -> dict[str, Tensor]:
+        """The tensors that may change, by name: the model's own, not copies."""
+        now = dict(_tensors(model))
+        return {name: now[name] for name in self.free}
 
     def check(self, model: Model) -> None:
         """Raise `TrainingError`, naming it, if a tensor that was to stay is not bit-identical."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.adapt import call
 from zoo.adapt.evaluation import Evaluation, evaluate
 from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
 from zoo.adapt.heads import build_head
 from zoo.adapt.inputs import Inputs
+from zoo.adapt.randomness import deterministic, seeded
 from zoo.adapt.rows import Rows, gather
-from zoo.adapt.source import Source
+from zoo.adapt.source import ModuleSource, Source
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
 from zoo.adapt.training import train as train_model
+from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.data.dataset import Split
 from zoo.data.open import open_data
@@ -90,6 +94,10 @@ class Learner:
         self.fitted: Fitted | None = None
         #: What composing noticed; every fit begins its notes with it.
         self.advice: list[str] = []
+        #: What `compose` and `fit` were given, in words (see `zoo.adapt.call`).
+        self.call: dict[str, Any] = {}
+        #: The folder of a fit that was given `resume`; `save` ends it there.
+        self.run: Path | None = None
         self.notes: list[str] = []
 
     # -- learning --------------------------------------------------------------------------------------------------
@@ -100,6 +108,7 @@ class Learner:
         val: Any = None,
         target: Any = None,
         *,
+        resume: str | Path | None = None,
         labels_per_class: int | None = None,
         ignore_target_labels: bool = False,
         skip_bad: bool = False,
@@ -114,6 +123,9 @@ class Learner:
                 seeded stratified 20 % of the training rows.
             target: rows without labels, for strategies that use them; "rest" = the rows that `labels_per_class` set
                 aside.
+            resume: a run's folder. The fit is begun there, and keeps checkpoints as it goes; or it goes on from the
+                newest whole one, and ends as if it had never been broken off. `save` to the same folder ends the
+                run; one that is done already is loaded.
             labels_per_class: learn from this many labelled rows a class only.
             ignore_target_labels: accept a `target` that has labels, and never look at them.
             skip_bad: go on without the samples that cannot be read.
@@ -126,9 +138,11 @@ class Learner:
         Raises:
             DataError: the data cannot be learned from.
             TrainingError: the loss became non-finite, or a frozen tensor changed.
+            UsageError: `resume` names a run that was begun with other choices or data.
         """
         began = time.perf_counter()
         self.batch_size = batch_size
+        self.run = None
         rows = gather(
             train,
             val,
@@ -139,16 +153,56 @@ class Learner:
             skip_bad=skip_bad,
             seed=self.seed,
         )
+        self.call |= {
+            "data": call.place(train),
+            "val": call.place(val),
+            "target": call.place(target),
+            "labels_per_class": labels_per_class,
+            "ignore_target_labels": ignore_target_labels,
+            "skip_bad": skip_bad,
+            "batch_size": batch_size,
+        }
         network = self.source.network(progress).to(self.placement.device)
-        notes = [*self.advice, *rows.notes]
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            model, history, facts = self._learn(network, rows, notes, progress)
-        outputs = self._outputs(model.eval(), rows.report, progress)
+        described = rows.describe()
+        with self._under_way(resume, network, rows, described) as run:
+            if run is not None and run.done:
+                return self._take(run.path)
+            notes = [*self.advice, *rows.notes]
+            with seeded(self.seed), deterministic():
+                model, history, facts = self._learn(network, rows, notes, progress, run)
+            outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
         facts["seconds"]["total"] = time.perf_counter() - began
         self.notes = [*notes, *self.store.said()]
-        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": rows.describe(), **facts})
+        self.run = run.path if run else None
+        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": described, **facts})
+        return self
+
+    @contextmanager
+    def _under_way(
+        self, resume: str | Path | None, network: Network, rows: Rows, described: dict[str, Any]
+    ) -> Iterator[UnderWay | None]:
+        if resume is None:
+            yield None
+            return
+        from zoo.adapt.describe import begin
+
+        with under_way(Path(resume), begin(self, network, rows.task, described)) as run:
+            yield run
+
+    def _take(self, run: Path) -> Learner:
+        """Become what was saved there."""
+        from zoo.adapt.saved import load
+
+        own = self.source.module if isinstance(self.source, ModuleSource) else None
+        found = load(
+            run,
+            backbone=own,
+            accelerator=str(self.placement.device),
+            precision=self.placement.precision,
+            registry=self.registry,
+        )
+        self.fitted, self.notes = found.fitted, found.notes
         return self
 
     @property
@@ -157,7 +211,7 @@ class Learner:
         return frozenset(self.strategy.needs) | frozenset(self.spec.needs if self.spec else ())
 
     def _learn(
-        self, network: Network, rows: Rows, notes: list[str], progress: Progress | None
+        self, network: Network, rows: Rows, notes: list[str], progress: Progress | None, run: UnderWay | None
     ) -> tuple[Model, list[dict[str, Any]], dict[str, Any]]:
         passes: list[float] = []
 
@@ -192,7 +246,7 @@ class Learner:
             model = self._solve(network, rows, context)
             history: list[dict[str, Any]] = []
         else:
-            model, history = self._train(network, rows, context, progress)
+            model, history = self._train(network, rows, context, progress, run)
         spent = time.perf_counter() - start
         seconds = {"features": sum(passes), "fit": spent - sum(passes)}
         return model, history, {"seconds": seconds, "resolved": context.resolved}
@@ -211,7 +265,7 @@ class Learner:
         return Model(network, head.to(self.placement.device))
 
     def _train(
-        self, network: Network, rows: Rows, context: Context, progress: Progress | None
+        self, network: Network, rows: Rows, context: Context, progress: Progress | None, run: UnderWay | None
     ) -> tuple[Model, list[dict[str, Any]]]:
         strategy = self.strategy
         assert isinstance(strategy, Gradient)
@@ -219,17 +273,31 @@ class Learner:
             self._features(network, rows.train.subset([0]), None, "features")
         head = build_head(strategy.head, network.num_features, rows.task.outputs)
         model = Model(network, head).to(self.placement.device)
+
+        def on_resume(epochs: list[dict[str, Any]], step: int) -> None:
+            assert run is not None
+            context.notes.append(f"the fit went on from its checkpoint after step {step}")
+            run.begin_history(epochs)
+
+        def on_epoch(epoch: int, metrics: dict[str, Any]) -> None:
+            if run is not None:
+                run.add_epoch(metrics)
+            self.registry.tell("zoo_epoch_end", learner=self, epoch=epoch, metrics=metrics)
+
+        if run is not None:
+            run.begin_history([])
         history = train_model(
             model,
             strategy,
             rows.epochs(reader(network.preprocessing, network.in_chans), strategy.batch_size, self.seed),
             context,
             steps_per_epoch=rows.steps(strategy.batch_size),
-            on_epoch=lambda epoch, metrics: self.registry.tell(
-                "zoo_epoch_end", learner=self, epoch=epoch, metrics=metrics
-            ),
+            on_epoch=on_epoch,
             progress=progress,
+            checkpoints=run.checkpoints if run else None,
+            on_resume=on_resume,
         )
+        context.notes.extend(run.checkpoints.skipped if run else ())
         return model, history
 
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
@@ -354,7 +422,7 @@ class Learner:
         """Write a run folder: run.json, model.safetensors, history.jsonl, README.md.
 
         Args:
-            run: a folder that does not exist yet.
+            run: a folder that does not exist yet, or the one that `fit` was given as `resume`.
             embed: store every tensor, so that the run loads anywhere; False stores only those that differ from the
                 source weights, with their sha256.
 

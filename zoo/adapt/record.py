@@ -19,6 +19,9 @@ from zoo.models.accelerator import PRECISIONS
 SCHEMA: Final = 1
 RUN: Final = "run.json"
 HISTORY: Final = "history.jsonl"
+#: States of a run.
+RUNNING: Final = "running"
+DONE: Final = "done"
 
 _NUMBER: Final = (int, float)
 #: Keys and the types of their values. A key that ends in "?" may be absent; what is below an absent one or null is
@@ -68,6 +71,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "data.name": (str,),
     "data.fingerprint": (str,),
     "data.rows": (dict,),
+    "call?": (dict,),
+    "threads?": (int,),
     "metrics": (dict,),
     "metrics.primary": (str,),
     "metrics.accuracy": (*_NUMBER, NoneType),
@@ -113,6 +118,31 @@ def read_record(run: Path) -> dict[str, Any]:
         DiskError: it cannot be read.
     """
     path = run / RUN
+    record = read_begun(run)
+    if record["state"] == RUNNING:
+        raise IntegrityError(
+            f"the run at {run} is not finished",
+            why=f"Its state is {RUNNING!r}: it was broken off, or is under way.",
+            hint=f"Go on with: zoo fit --resume -o {run}",
+        )
+    for key, kinds in _TYPES.items():
+        _check_key(record, key, kinds, path)
+    if record["state"] != DONE:
+        raise IntegrityError(f"the run at {run} is not finished", why=f"Its state is {_short(record['state'])}.")
+    if why := _contradiction(record):
+        raise _damaged(path, why)
+    return record
+
+
+def read_begun(run: Path) -> dict[str, Any]:
+    """run.json of a run folder, of a fit that ended or not; only its schema is checked.
+
+    Raises:
+        NotFoundError: there is no run.
+        IntegrityError: run.json is damaged, or of a newer zoo.
+        DiskError: it cannot be read.
+    """
+    path = run / RUN
     if run.is_file() and is_pickle(run.name):
         raise refusal(run)
     if not path.is_file():
@@ -122,12 +152,7 @@ def read_record(run: Path) -> dict[str, Any]:
         raise _damaged(path, "It is no record with a schema.")
     if record["schema"] != SCHEMA:
         raise IntegrityError(f"{path} has schema {record['schema']}, this zoo reads {SCHEMA}", hint="Use a newer zoo.")
-    for key, kinds in _TYPES.items():
-        _check_key(record, key, kinds, path)
-    if record["state"] != "done":
-        raise IntegrityError(f"the run at {run} is not finished", why=f"Its state is {record['state']!r}.")
-    if why := _contradiction(record):
-        raise _damaged(path, why)
+    _check_key(record, "state", _TYPES["state"], path)
     return record
 
 

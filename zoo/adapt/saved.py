@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -21,9 +20,11 @@ from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import check_head
 from zoo.adapt.learner import Fitted, Learner
-from zoo.adapt.record import HISTORY, RUN, preprocessing_of, read_history, read_record
+from zoo.adapt.record import RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient, Model
+from zoo.adapt.underway import unfinished, write_history, write_record
+from zoo.atomic import write_atomically
 from zoo.catalog.spec import Backbone, Strategy, Weights, check_weights
 from zoo.catalog.targets import load as load_target
 from zoo.data.task import Task
@@ -33,6 +34,7 @@ from zoo.models.build import fill_unsaved
 from zoo.models.network import Network
 from zoo.models.restore import fill, restore_network, without_head
 from zoo.models.tensors import read_tensors, umask, write_tensors
+from zoo.weights.files import disk_errors
 from zoo.weights.source import PICKLES
 from zoo.weights.store import Store
 
@@ -46,26 +48,37 @@ _LOCAL: Final = "file:"
 def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
     """Write the run into a folder beside its place, then rename it: the run is there whole or not at all.
 
+    A run that `fit` began is ended where it is: it is done once run.json says so, which is written last.
+
     Raises:
         UsageError: the folder exists or cannot be one, or `embed=False` without source weights that a registry has.
         DiskError: the disk is full, or not ours to write.
     """
     from zoo.report.card import model_card
 
-    check_place(run)
+    ends = learner.run is not None and os.path.abspath(learner.run) == os.path.abspath(run)
+    if not ends:
+        check_place(run)
     tensors = model_tensors(learner)
     if not embed:
         tensors = _deltas(learner, tensors)
     record = describe(learner, embed=embed)
+    if ends:
+        with disk_errors("write", run):
+            write_tensors(run / _TENSORS, tensors)
+            write_history(run, learner.history)
+            write_atomically(run / "README.md", model_card(record).encode())
+            write_record(run, record)  # last: from now on it is done
+        return run
     try:
         run.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".run-", dir=run.parent))
         try:
             part.chmod(0o777 & ~umask())
             write_tensors(part / _TENSORS, tensors)
-            _write(part / HISTORY, "".join(json.dumps(epoch) + "\n" for epoch in learner.history))
-            _write(part / "README.md", model_card(record))
-            _write(part / RUN, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            write_history(part, learner.history)
+            write_atomically(part / "README.md", model_card(record).encode())
+            write_record(part, record)
             os.rename(part, run)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -101,7 +114,8 @@ def check_place(run: Path) -> None:
 
 
 def _taken(run: Path) -> UsageError:
-    return UsageError(f"{run} exists already", hint="Choose another folder (-o), or remove it.")
+    hint = unfinished(run) or "Choose another folder (-o), or remove it."
+    return UsageError(f"{run} exists already", hint=hint)
 
 
 def load(
@@ -158,6 +172,7 @@ def load(
         },
     )
     learner.notes = list(record["notes"])
+    learner.call = dict(record.get("call", {}))
     return learner
 
 
@@ -365,10 +380,3 @@ def _possible(accelerator: str, precision: str) -> str:
     except UsageError:
         return "auto"
     return precision
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from zoo.adapt.accelerated import accelerated
-from zoo.adapt.features import to_device
+from zoo.adapt.checkpoint import Checkpoints
 from zoo.adapt.freezing import FrozenGuard, batchnorm_may_train, check_factors, left_as_found, set_trainable
-from zoo.adapt.optim import make_optimizer, parameter_groups, set_rates
-from zoo.adapt.schedule import rate_factor, resolve_epochs
-from zoo.adapt.strategy import Batch, Context, Gradient, Model
+from zoo.adapt.interrupt import Interrupt, held_back
+from zoo.adapt.progress import Progress, restore, snapshot
+from zoo.adapt.schedule import resolve_epochs
+from zoo.adapt.stepper import BeforeStep, Stepper
+from zoo.adapt.strategy import Context, Gradient, Model
 from zoo.data import loading
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import DiskError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-#: Row numbers named when a loss is not finite.
-_NAMED: Final = 8
-
 #: epoch -> its batches; their order is a pure function of the epoch.
 Batches = Callable[[int], Iterable[loading.Batch]]
 OnEpoch = Callable[[int, dict[str, Any]], None]
-Progress = Callable[[str, int, int], None]
+OnResume = Callable[[list[dict[str, Any]], int], None]
+Tell = Callable[[str, int, int], None]
 
 
 def train(
@@ -39,12 +40,18 @@ def train(
     *,
     steps_per_epoch: int,
     on_epoch: OnEpoch | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
+    checkpoints: Checkpoints | None = None,
+    on_resume: OnResume | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open.
 
     Dropout is active in trained stages only; biases and norms do not decay. Where BatchNorm trains, a last batch of
     one row joins the one before it.
+
+    With `checkpoints`, a fit that was broken off goes on from the newest whole one, and ends as if it had never been:
+    on the CPU bit for bit. One is written at the end of each epoch, every few minutes within long ones, and when the
+    fit is broken off by an error or by Ctrl-C, which then waits for the step under way.
 
     Args:
         model: on its device; the head is fresh.
@@ -54,6 +61,8 @@ def train(
         steps_per_epoch: number of batches of an epoch.
         on_epoch: told (epoch, metrics) at the end of each.
         progress: told ("train", steps done, steps in all).
+        checkpoints: where they are kept; None = nowhere.
+        on_resume: told (history, steps done) when the fit goes on from a checkpoint.
 
     Returns:
         One dict per epoch: epoch and epochs (how many there are), loss and the strategy's other losses (means over
@@ -63,6 +72,8 @@ def train(
         TrainingError: the loss or the gradient is not finite (epoch, step and rows are named; the step was not taken),
             or a frozen tensor changed.
         UsageError: a stage that does not exist, or nothing to train.
+        IntegrityError: a checkpoint of this fit, but of other source weights.
+        KeyboardInterrupt: Ctrl-C; its notes say where the checkpoint is.
     """
     given, strategy = strategy, strategy.resolve(context)
     _add_extras(model, strategy.prepare(model, context), context.placement.device)
@@ -71,21 +82,17 @@ def train(
     joins = batchnorm_may_train(model, freeze_batchnorm=freeze_batchnorm)
     if joins and steps_per_epoch > 1 and context.rows % strategy.batch_size == 1 < strategy.batch_size:
         steps_per_epoch -= 1
-    plan = _Plan(model, strategy, steps_per_epoch)
+    plan = _Plan(model, strategy, steps_per_epoch, freeze_batchnorm=freeze_batchnorm, joins=joins)
     context.resolved.update(_settled(given, strategy, plan.epochs))
-    history: list[dict[str, Any]] = []
-    with left_as_found(model), accelerated(context.placement) as accelerator:
-        guard = FrozenGuard(model, plan.factors, freeze_batchnorm=freeze_batchnorm)
-        stepper = _Stepper(model, strategy, context, plan, accelerator)
-        for epoch in range(plan.epochs):
-            set_trainable(model, plan.factors[epoch], freeze_batchnorm=freeze_batchnorm)
-            stepper.tell = (lambda done: progress("train", done, plan.steps)) if progress else None
-            parts = batches(epoch)
-            metrics = _epoch(stepper, _without_lone_row(parts) if joins else parts, epoch)
-            history.append(metrics)
-            if on_epoch:
-                on_epoch(epoch, metrics)
-    guard.check(model)
+    with (
+        left_as_found(model),
+        accelerated(context.placement) as accelerator,
+        held_back(checkpoints is not None) as interrupt,
+    ):
+        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt)
+        loop.begin(on_resume)
+        history = loop.run(batches, on_epoch, progress)
+    loop.guard.check(model)
     strategy.finish(model, context)
     model.eval()
     return history
@@ -112,7 +119,9 @@ def _add_extras(model: Model, extras: Mapping[str, nn.Module], device: torch.dev
 class _Plan:
     """How many epochs and steps there are, and what each epoch trains."""
 
-    def __init__(self, model: Model, strategy: Gradient, steps_per_epoch: int) -> None:
+    def __init__(
+        self, model: Model, strategy: Gradient, steps_per_epoch: int, *, freeze_batchnorm: bool, joins: bool
+    ) -> None:
         if steps_per_epoch < 1:
             raise TrainingError("there are no rows to train on")
         stages = model.stages()
@@ -123,123 +132,128 @@ class _Plan:
         ever = {stage for epoch in self.factors for stage, factor in epoch.items() if factor > 0}
         #: Stages that are trained in some epoch, with their parameters.
         self.stages: Final = {stage: names for stage, names in stages.items() if stage in ever}
+        self.freeze_batchnorm: Final = freeze_batchnorm
+        #: Whether a last batch of one row joins the one before it.
+        self.joins: Final = joins
 
 
-def _epoch(stepper: _Stepper, batches: Iterable[loading.Batch], epoch: int) -> dict[str, Any]:
-    began = time.perf_counter()
-    sums: dict[str, Any] = {}
-    rows = 0
-    for batch in batches:
-        losses = stepper.step(batch, epoch)
-        for name, value in losses.items():
-            part = value.detach().float() * len(batch.index)
-            sums[name] = sums.get(name, 0.0) + part
-        rows += len(batch.index)
-    if not rows:
-        raise TrainingError(f"epoch {epoch} had no batches")
-    means = {name: float(total) / rows for name, total in sums.items()}
-    seconds = time.perf_counter() - began
-    return {
-        "epoch": epoch,
-        "epochs": stepper.plan.epochs,
-        **means,
-        "lr": stepper.lr,
-        "seconds": round(seconds, 4),
-        "rows_per_second": round(rows / seconds, 1),
-    }
-
-
-class _LossModule(nn.Module):
-    """The loss as the forward pass of a module, which is what accelerate wraps: autocast now, many processes later.
-
-    It is thrown away after the fit, so that nothing accelerate does to it stays with the model.
-    """
-
-    def __init__(self, model: Model, strategy: Gradient, context: Context) -> None:
-        super().__init__()
-        self.model, self.strategy, self.context = model, strategy, context
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.strategy.loss(self.model, batch, self.context)
-
-
-class _Stepper:
-    """Takes one optimizer step at a time."""
+class _Loop:
+    """The epochs of one fit."""
 
     def __init__(
-        self, model: Model, strategy: Gradient, context: Context, plan: _Plan, accelerator: Accelerator
+        self,
+        model: Model,
+        strategy: Gradient,
+        context: Context,
+        plan: _Plan,
+        accelerator: Accelerator,
+        checkpoints: Checkpoints | None,
+        interrupt: Interrupt,
     ) -> None:
-        self.model, self.strategy, self.context, self.plan = model, strategy, context, plan
-        self.accelerator: Final = accelerator
-        self.losses: Final = accelerator.prepare_model(_LossModule(model, strategy, context))
-        groups = parameter_groups(model, plan.stages, strategy.weight_decay)
-        self.parameters: Final = [parameter for group in groups for parameter in group["params"]]
-        self.optimizer: Final = accelerator.prepare_optimizer(
-            make_optimizer(strategy, groups, context.placement.device)
-        )
-        self.tell: Callable[[int], None] | None = None
-        self.done = 0
-        self.lr = 0.0
+        self.model, self.plan, self.checkpoints, self.interrupt = model, plan, checkpoints, interrupt
+        self.guard: Final = FrozenGuard(model, plan.factors, freeze_batchnorm=plan.freeze_batchnorm)
+        self.stepper: Final = Stepper(model, strategy, context, plan.stages, plan.steps, accelerator)
+        self.at = Progress()
+        self.tell: Tell | None = None
+        self.before: BeforeStep | None = None
 
-    def step(self, raw: loading.Batch, epoch: int) -> dict[str, Tensor]:
-        """Take one step; give its losses."""
-        batch = self._batch(raw, epoch)
-        self.lr = self.strategy.lr * rate_factor(self.done, self.plan.steps, self.strategy.schedule)
-        set_rates(self.optimizer, self.lr, self.plan.factors[epoch])
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self._forward(batch)
-        self.accelerator.backward(losses["loss"])
-        finite = losses["loss"].detach().isfinite()
-        if self.strategy.clip is not None:
-            norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
-            if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
-                finite = finite & norm.isfinite()
-        if not finite:
-            raise self._not_finite(losses["loss"], batch)
-        self.optimizer.step()
-        self.done += 1
-        if self.tell:
-            self.tell(self.done)
-        return losses
+    def begin(self, on_resume: OnResume | None) -> None:
+        """Go where the newest checkpoint is, if there is one."""
+        found = self.checkpoints.newest() if self.checkpoints else None
+        if found is not None:
+            self.at = restore(found, self.model, self.guard, self.stepper)
+            if on_resume:
+                on_resume(self.at.history, self.stepper.done)
 
-    def _batch(self, raw: loading.Batch, epoch: int) -> Batch:
-        placement = self.context.placement
-        if raw.y is None:
-            raise TrainingError("these rows have no targets")
-        y = raw.y.to(placement.device, non_blocking=True)
-        return Batch(to_device(raw.x, placement), y, raw.index, epoch)
-
-    def _forward(self, batch: Batch) -> dict[str, Tensor]:
+    def run(self, batches: Batches, on_epoch: OnEpoch | None, tell: Tell | None) -> list[dict[str, Any]]:
+        """All epochs that are left."""
+        self.tell = tell
+        self.before = BeforeStep(self.guard.changing(self.model)) if self.checkpoints else None
         try:
-            return self.losses(batch)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UsageError(
-                "BatchNorm cannot train on a batch of one row",
-                why=str(error),
-                hint="Give a larger batch_size or more rows, or keep its statistics with batchnorm=frozen.",
-            ) from error
+            while self.at.epoch < self.plan.epochs:
+                metrics = self._epoch(batches(self.at.epoch))
+                self.at.end_epoch(metrics)
+                if on_epoch:
+                    on_epoch(metrics["epoch"], metrics)
+                if self.checkpoints and self.checkpoints.due(epoch_ended=True):
+                    self._keep()
+                self._stop_if_asked()
+        except Exception as error:
+            self._keep_last_good(error)
+            raise
+        return self.at.history
 
-    def _not_finite(self, loss: Tensor, batch: Batch) -> TrainingError:
-        what = f"the loss is {loss.item()}" if not loss.isfinite() else "the gradient is not finite"
-        bad = batch.index[~_finite_rows(batch.x, len(batch.index))].tolist()
-        rows = bad or batch.index.tolist()
-        named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
-        return TrainingError(
-            f"{what} in epoch {batch.epoch}, step {self.done}",
-            why=f"{'Rows whose input is not finite' if bad else 'Rows of the batch'}: {named}. The step was not taken.",
-            hint="Remove or mend those rows." if bad else "Lower lr, set clip, use fp32, or look at the rows.",
-        )
+    def _epoch(self, batches: Iterable[loading.Batch]) -> dict[str, Any]:
+        at, stepper, plan = self.at, self.stepper, self.plan
+        factors = plan.factors[at.epoch]
+        set_trainable(self.model, factors, freeze_batchnorm=plan.freeze_batchnorm)
+        began, before = time.perf_counter(), at.seconds
+        self._note()
+        batches = _from(batches, at.batch)
+        for batch in _without_lone_row(batches) if plan.joins else batches:
+            losses = stepper.step(batch, at.epoch, factors)
+            for name, value in losses.items():
+                part = value.detach().float() * len(batch.index)
+                at.sums[name] = at.sums.get(name, 0.0) + part
+            at.rows += len(batch.index)
+            at.batch += 1
+            at.seconds = before + time.perf_counter() - began
+            self._note()
+            if self.tell:
+                self.tell("train", stepper.done, plan.steps)
+            self._stop_if_asked()
+            if self.checkpoints and self.checkpoints.due(epoch_ended=False):
+                self._keep()
+        if not at.rows:
+            raise TrainingError(f"epoch {at.epoch} had no batches")
+        at.seconds = before + time.perf_counter() - began
+        return {
+            "epoch": at.epoch,
+            "epochs": plan.epochs,
+            **{name: float(total) / at.rows for name, total in at.sums.items()},
+            "lr": stepper.lr,
+            "seconds": round(at.seconds, 4),
+            "rows_per_second": round(at.rows / at.seconds, 1),
+        }
+
+    def _note(self) -> None:
+        if self.before:
+            self.before.note()
+
+    def _stop_if_asked(self) -> None:
+        if self.interrupt:
+            stopped = KeyboardInterrupt()
+            stopped.add_note(f"Step {self.stepper.done} of {self.plan.steps} is kept in {self._keep()}.")
+            raise stopped
+
+    def _keep(self) -> Any:
+        """Write a checkpoint of this moment."""
+        assert self.checkpoints is not None
+        facts, tensors = snapshot(self.at, self.model, self.guard, self.stepper)
+        return self.checkpoints.write(self.stepper.done, facts, tensors)
+
+    def _keep_last_good(self, error: Exception) -> None:
+        """Write a checkpoint of the state before the step that failed; the error says where it is."""
+        if self.before is None or not self.stepper.whole:
+            return
+        if not self.stepper.done and not isinstance(error, TrainingError):
+            return  # nothing was learned yet, and what is wrong is wrong from the start
+        self.before.restore()
+        try:
+            kept = self._keep()
+        except DiskError as failure:  # what went wrong first is what matters
+            error.add_note(f"The last good state could not be kept: {failure.message}")
+        else:
+            error.add_note(f"The last good state is kept in {kept}.")
 
 
-def _finite_rows(x: Any, rows: int) -> Tensor:
-    """(N,) mask on the CPU."""
-    parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, (tuple, list)) else (x,)
-    finite = torch.ones(rows, dtype=torch.bool)
-    for part in parts:
-        finite &= part.detach().isfinite().reshape(rows, -1).all(dim=1).cpu()
-    return finite
+def _from(batches: Iterable[loading.Batch], start: int) -> Iterable[loading.Batch]:
+    """Without the first `start`; they are not read where that can be helped."""
+    if not start:
+        return batches
+    return (
+        batches.starting_at(start) if isinstance(batches, loading.Batches) else itertools.islice(batches, start, None)
+    )
 
 
 def _without_lone_row(batches: Iterable[loading.Batch]) -> Iterator[loading.Batch]:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,13 +87,18 @@ class Batches:
     shuffle_seed: int | None = None
     workers: int | None = None
     drop_last: bool = False
+    start: int = 0
 
     def __len__(self) -> int:
         whole, left = divmod(len(self.split), self.batch_size)
-        return whole + (1 if left and not self.drop_last else 0)
+        return max(0, whole + (1 if left and not self.drop_last else 0) - self.start)
+
+    def starting_at(self, start: int) -> Batches:
+        """The same batches without the first `start`, which are not read."""
+        return replace(self, start=start)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self._order()
+        order = self._order()[self.start * self.batch_size :]
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
         workers = _default_workers(self.split) if self.workers is None else self.workers
         if workers == 0 or not parts:

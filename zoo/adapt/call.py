@@ -1,0 +1,44 @@
+"""What a fit was called with, in words that a later process can call it with again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from zoo.adapt.rows import SPLITS
+from zoo.catalog.names import is_path
+from zoo.data import builtin
+
+#: The key of what cannot be said in words: an array, a module.
+OBJECT: Final = "object"
+#: Words that stand for data where a place could.
+_WORDS: Final = (*SPLITS, "rest")
+
+
+def word(value: Any) -> Any:
+    """A JSON value, or {"object": its type}."""
+    if isinstance(value, Path):
+        return os.path.abspath(value.expanduser())
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    return {OBJECT: type(value).__name__}
+
+
+def place(value: Any) -> Any:
+    """As `word`, for data: a path is made absolute, so that the working directory does not matter."""
+    if isinstance(value, str) and value not in _WORDS and not builtin.is_builtin(value):
+        path = Path(value).expanduser()
+        return os.path.abspath(path) if path.exists() or is_path(value) else value
+    return word(value)
+
+
+def weights(value: Any) -> Any:
+    """As `word`, for weights: only what is written as a path is one."""
+    return os.path.abspath(Path(value).expanduser()) if isinstance(value, str) and is_path(value) else word(value)
+
+
+def objects(call: Mapping[str, Any]) -> list[str]:
+    """What a call was given that only its caller can give again."""
+    return [name for name, value in call.items() if isinstance(value, Mapping) and OBJECT in value]

@@ -1,0 +1,163 @@
+"""One optimizer step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from zoo.adapt.features import to_device
+from zoo.adapt.optim import make_optimizer, parameter_groups, set_rates
+from zoo.adapt.randomness import RandomState
+from zoo.adapt.schedule import rate_factor
+from zoo.adapt.strategy import Batch, Context, Gradient, Model
+from zoo.data import loading
+from zoo.errors import TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Row numbers named when a loss is not finite.
+_NAMED: Final = 8
+
+
+class LossModule(nn.Module):
+    """The loss as the forward pass of a module, which is what accelerate wraps: autocast now, many processes later.
+
+    It is thrown away after the fit, so that nothing accelerate does to it stays with the model.
+    """
+
+    def __init__(self, model: Model, strategy: Gradient, context: Context) -> None:
+        super().__init__()
+        self.model, self.strategy, self.context = model, strategy, context
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.strategy.loss(self.model, batch, self.context)
+
+
+class Stepper:
+    """Takes one optimizer step at a time.
+
+    Args:
+        model: prepared.
+        strategy: resolved.
+        context: of the fit.
+        stages: parameter names by stage, of what is trained in some epoch.
+        steps: of the whole fit.
+        accelerator: of the fit.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        strategy: Gradient,
+        context: Context,
+        stages: Mapping[str, list[str]],
+        steps: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
+        self.accelerator: Final = accelerator
+        self.losses: Final = accelerator.prepare_model(LossModule(model, strategy, context))
+        groups = parameter_groups(model, stages, strategy.weight_decay)
+        self.parameters: Final = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer: Final = accelerator.prepare_optimizer(
+            make_optimizer(strategy, groups, context.placement.device)
+        )
+        self.done = 0
+        self.lr = 0.0
+        #: Whether the parameters are whole: no step was broken off in its midst.
+        self.whole = True
+
+    def step(self, raw: loading.Batch, epoch: int, factors: Mapping[str, float]) -> dict[str, Tensor]:
+        """Take one step; give its losses.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite; the step was not taken.
+        """
+        batch = self._batch(raw, epoch)
+        self.lr = self.strategy.lr * rate_factor(self.done, self.steps, self.strategy.schedule)
+        set_rates(self.optimizer, self.lr, factors)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._forward(batch)
+        self.accelerator.backward(losses["loss"])
+        finite = losses["loss"].detach().isfinite()
+        if self.strategy.clip is not None:
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
+            if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
+                finite = finite & norm.isfinite()
+        if not finite:
+            raise self._not_finite(losses["loss"], batch)
+        self.whole = False
+        self.optimizer.step()
+        self.whole = True
+        self.done += 1
+        return losses
+
+    def _batch(self, raw: loading.Batch, epoch: int) -> Batch:
+        placement = self.context.placement
+        if raw.y is None:
+            raise TrainingError("these rows have no targets")
+        y = raw.y.to(placement.device, non_blocking=True)
+        return Batch(to_device(raw.x, placement), y, raw.index, epoch)
+
+    def _forward(self, batch: Batch) -> dict[str, Tensor]:
+        try:
+            return self.losses(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                "BatchNorm cannot train on a batch of one row",
+                why=str(error),
+                hint="Give a larger batch_size or more rows, or keep its statistics with batchnorm=frozen.",
+            ) from error
+
+    def _not_finite(self, loss: Tensor, batch: Batch) -> TrainingError:
+        what = f"the loss is {loss.item()}" if not loss.isfinite() else "the gradient is not finite"
+        bad = batch.index[~_finite_rows(batch.x, len(batch.index))].tolist()
+        rows = bad or batch.index.tolist()
+        named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+        return TrainingError(
+            f"{what} in epoch {batch.epoch}, step {self.done}",
+            why=f"{'Rows whose input is not finite' if bad else 'Rows of the batch'}: {named}. The step was not taken.",
+            hint="Remove or mend those rows." if bad else "Lower lr, set clip, use fp32, or look at the rows.",
+        )
+
+
+class BeforeStep:
+    """What a forward pass changes besides the losses: buffers that train, and the random state.
+
+    Args:
+        changing: the model's tensors that may change; parameters are left out, since only a step changes them.
+    """
+
+    def __init__(self, changing: Mapping[str, Tensor]) -> None:
+        self._buffers: Final = [tensor for tensor in changing.values() if not isinstance(tensor, nn.Parameter)]
+        self._kept: Final = [tensor.clone() for tensor in self._buffers]
+        self._random = RandomState.now()
+
+    def note(self) -> None:
+        """Remember this moment."""
+        with torch.no_grad():
+            for kept, buffer in zip(self._kept, self._buffers, strict=True):
+                kept.copy_(buffer)
+        self._random = RandomState.now()
+
+    def restore(self) -> None:
+        """Go back to the moment noted."""
+        with torch.no_grad():
+            for kept, buffer in zip(self._kept, self._buffers, strict=True):
+                buffer.copy_(kept)
+        self._random.set()
+
+
+def _finite_rows(x: Any, rows: int) -> Tensor:
+    """(N,) mask on the CPU."""
+    parts = x.values() if isinstance(x, Mapping) else x if isinstance(x, (tuple, list)) else (x,)
+    finite = torch.ones(rows, dtype=torch.bool)
+    for part in parts:
+        finite &= part.detach().isfinite().reshape(rows, -1).all(dim=1).cpu()
+    return finite
