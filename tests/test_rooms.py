@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: From the ground up; a room may use those before it.
-ROOMS = ("errors", "settings", "atomic", "catalog", "weights", "data", "models", "adapt", "choose", "report", "cli")
+ROOMS = ("errors", "settings", "atomic", "catalog", "weights", "data", "models", "adapt", "choose", "report", "cli", "testing")
 HEAVY = {"torch", "timm", "torchvision", "numpy"}
 #: Places that may look up, when called: a run is saved with its card, and a list says which weights are on this disk.
 UPWARD = {("adapt/saved.py", "report"), ("catalog/registry.py", "weights")}
@@ -66,15 +66,3 @@ def test_no_pickle_outside_its_door() -> None:
         if path.name != "convert.py" or path.parent.name != "weights":
             assert "torch.load(" not in text, path
             assert "pickle" not in set(imports(path)), path
-
-
-def test_what_a_spec_shows_is_what_the_class_has() -> None:
-    """A strategy's options are written twice, so that listing them imports no torch; both must say the same."""
-    import dataclasses
-
-    import zoo
-    from zoo.catalog.targets import load
-
-    for spec in zoo.list_strategies():
-        fields = {field.name: field.default for field in dataclasses.fields(load(spec.make)) if field.init}
-        assert dict(spec.options) == fields, spec.name

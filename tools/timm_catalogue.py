@@ -27,11 +27,11 @@ from typing import Any, Final
 import timm
 import timm.models
 import torch
-from facts import observe
 from timm.models import get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
 
 from zoo.catalog.targets import load
+from zoo.testing.facts import observe
 
 PATH: Final = Path(__file__).resolve().parent.parent / "plugins" / "backbones" / "timm" / "catalogue.json"
 SCHEMA: Final = 1

@@ -122,7 +122,7 @@ class Network(nn.Module):
             handles = [heads[0].register_forward_pre_hook(at_input, with_kwargs=True)]
         else:
             handles = [head.register_forward_pre_hook(passed) for head in heads]
-            handles.append(self._module.get_submodule(self._tap_module(self.tap)).register_forward_hook(at_output))
+            handles.append(self._module.get_submodule(self.end_of(self.tap)).register_forward_hook(at_output))
         try:
             _call(self._module, x)
         except _Reached:
@@ -252,7 +252,8 @@ class Network(nn.Module):
             return {**self.spec.stages, HEAD: self.head_names}
         return derive_stages(self._module, self.head_names)
 
-    def _tap_module(self, tap: str) -> str:
+    def end_of(self, tap: str) -> str:
+        """The module whose output a tap is: the last one listed of a stage; any other name is a module's own."""
         stages = self._stage_modules()
         return stages[tap][-1] if tap in stages else tap
 
@@ -263,7 +264,7 @@ class Network(nn.Module):
             raise UsageError(
                 f"no tap called {tap!r}", hint=f"Taps: {', '.join(self.taps())}; or the dotted name of any module."
             )
-        if any(self._is_behind(self._tap_module(tap), head) for head in self.head_names):
+        if any(self._is_behind(self.end_of(tap), head) for head in self.head_names):
             raise self._behind_head(tap)
         return tap
 

@@ -35,3 +35,31 @@ class TinyPair(nn.Module):
         """(N, num_classes) logits."""
         kept = self.embedding(ids.long()) * mask.unsqueeze(-1)
         return self.classifier(kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+
+class TinyWave(nn.Module):
+    """Sound (N, 1, 64), whatever `in_chans` says of pictures."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 8, 9, stride=4)
+        self.act = nn.ReLU()
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, num_classes) logits."""
+        return self.classifier(self.act(self.conv(x)).mean(dim=2))
+
+
+class TinyTable(nn.Module):
+    """Rows of a table (N, 5)."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(5, 8)
+        self.act = nn.ReLU()
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, num_classes) logits."""
+        return self.classifier(self.act(self.hidden(x)))

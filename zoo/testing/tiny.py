@@ -1,4 +1,4 @@
-"""A plugin of tiny backbones for tests: one for pictures, and one of two tensors, so that nothing assumes pixels."""
+"""A plugin of tiny backbones for tests, one for each shape of input, so that nothing assumes pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from zoo.catalog.spec import Backbone, Preprocessing
 
 @hookimpl
 def zoo_backbones() -> Iterable[Backbone]:
-    """`tiny` eats 3 x 8 x 8 pictures; `tiny_pair` eats token ids (N, 6) and a mask (N, 6)."""
+    """`tiny` eats pictures (N, 3, 8, 8); `tiny_pair` two tensors, token ids and a mask, both (N, 6); `tiny_wave` sound
+    (N, 1, 64); `tiny_table` rows of a table (N, 5)."""
     yield Backbone(
         name="tiny",
         family="tiny",
@@ -35,4 +36,28 @@ def zoo_backbones() -> Iterable[Backbone]:
         head="classifier",
         preprocessing=Preprocessing(kind="tensor", input_size=(6,)),
         summary="An embedding, averaged under a mask, and a linear classifier.",
+    )
+    yield Backbone(
+        name="tiny_wave",
+        family="tiny",
+        build="zoo.testing.networks:TinyWave",
+        num_features=8,
+        params=170,
+        input_size=(1, 64),
+        input="audio",
+        head="classifier",
+        preprocessing=Preprocessing(kind="tensor", input_size=(1, 64)),
+        summary="A convolution over time, averaged, and a linear classifier.",
+    )
+    yield Backbone(
+        name="tiny_table",
+        family="tiny",
+        build="zoo.testing.networks:TinyTable",
+        num_features=8,
+        params=138,
+        input_size=(5,),
+        input="table",
+        head="classifier",
+        preprocessing=Preprocessing(kind="tensor", input_size=(5,)),
+        summary="A hidden layer and a linear classifier.",
     )

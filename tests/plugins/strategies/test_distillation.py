@@ -183,11 +183,6 @@ class TestOptions:
         with pytest.raises(UsageError, match=next(iter(option))):
             Distillation(**option)
 
-    def test_the_spec_tells_the_truth(self) -> None:
-        spec = default().strategy("distillation")
-        assert dict(spec.options) == {field.name: field.default for field in dataclasses.fields(Distillation)}
-        assert frozenset(spec.needs) == Distillation.needs
-
     def test_no_teacher(self) -> None:
         with pytest.raises(UsageError, match="needs a teacher"):
             Distillation().prepare(model(), context())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from tuning_kit import batch, context, model
@@ -51,11 +49,6 @@ class TestRecipes:
     def test_impossible(self, option: dict) -> None:
         with pytest.raises(UsageError, match=next(iter(option))):
             FromScratch(**option)
-
-    def test_the_spec_tells_the_truth(self) -> None:
-        spec = default().strategy("from-scratch")
-        assert dict(spec.options) == {field.name: field.default for field in dataclasses.fields(FromScratch)}
-        assert frozenset(spec.needs) == FromScratch.needs
 
     def test_smoothing_is_for_classes(self) -> None:
         with pytest.raises(UsageError, match="label_smoothing"):

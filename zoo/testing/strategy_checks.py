@@ -1,0 +1,524 @@
+"""What a strategy is held to, on tiny backbones with weights of the kit's making."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.adapt.compose import compose
+from zoo.adapt.features import FeatureStore, tensor_hashes
+from zoo.adapt.learner import Learner
+from zoo.adapt.saved import load
+from zoo.adapt.strategy import Batch, ClosedForm, Context, Gradient, Model
+from zoo.catalog import targets
+from zoo.catalog.hookspecs import hookimpl
+from zoo.catalog.registry import Registry
+from zoo.catalog.spec import Strategy, Weights
+from zoo.errors import UsageError, ZooError
+from zoo.models.network import Network
+from zoo.models.tensors import write_tensors
+from zoo.settings import Settings
+from zoo.testing import tiny
+from zoo.testing.findings import ContractError, SkippedCheck, expect, fail, named
+
+#: What the kit can give a strategy that needs it.
+SERVED: Final = frozenset({"teacher", "target", "unlabelled", "source-head", "batchnorm", "random-weights"})
+#: Rows of the kit's data.
+ROWS: Final = 24
+#: The tiny backbones, by what they eat.
+PICTURES, PAIR = "tiny", "tiny_pair"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the checks of one strategy add to what the kit gives.
+
+    Args:
+        options: hyper-parameters; what needs a value other than its default, or would take long.
+        fit: arguments of `fit`, for what the kit does not know.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+
+class StrategyBench:
+    """One strategy and what it is tried on.
+
+    Args:
+        spec: what is declared.
+        plugin: the plugin object that gives it, and its name; so that a saved run finds it again.
+        given: what it needs beside what the kit gives.
+    """
+
+    def __init__(self, spec: Strategy, plugin: Any, given: Given | None = None) -> None:
+        self.spec = spec
+        self.given = given or Given()
+        self.folder: Final = Path(tempfile.mkdtemp(prefix="zoo-kit-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.store: Final = FeatureStore()
+        plugins = {tiny.__name__.rpartition(".")[2]: tiny, "kit": _Pretrained(self.folder)}
+        if spec.plugin and spec.plugin not in plugins:
+            plugins[spec.plugin] = plugin
+        home = Settings(
+            home=self.folder / "home", offline=True, registry=None, plugins_dir=None, plugins=None, disabled=()
+        )
+        self.registry: Final = Registry(plugins, settings=home, builtins=False, entry_points=False, files=())
+
+    @cached_property
+    def make(self) -> Any:
+        """The strategy's class."""
+        made: Any = targets.load(self.spec.make, plugin=self.spec.plugin)
+        expect(
+            isinstance(made, type) and issubclass(made, (ClosedForm, Gradient)),
+            f"make gives {made!r}, which is no subclass of ClosedForm or Gradient",
+            "Derive the class from zoo.adapt.strategy.ClosedForm or Gradient, and name it in make.",
+        )
+        return made
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(self.spec.needs) | frozenset(self.make.needs)
+
+    def options(self, backbone: str = PICTURES) -> dict[str, Any]:
+        """Short, and with a teacher where one is needed."""
+        quick: dict[str, Any] = {"epochs": 2, "batch_size": 8} if issubclass(self.make, Gradient) else {}
+        if "teacher" in self.needs:
+            quick["teacher"] = f"{backbone}.kit"
+        known = {one.name for one in dataclasses.fields(self.make)}
+        return {**{name: value for name, value in quick.items() if name in known}, **self.given.options}
+
+    def learner(
+        self, backbone: str = PICTURES, strategy: Any = None, *, pretrained: bool = True, **options: Any
+    ) -> Learner:
+        """A fresh one on the CPU in fp32, composed with the strategy (or a stand-in for it)."""
+        weights = "default" if pretrained and "random-weights" not in self.needs else None
+        return compose(
+            backbone,
+            strategy or self.spec,
+            weights=weights,
+            accelerator="cpu",
+            precision="fp32",
+            registry=self.registry,
+            store=self.store,
+            **({**self.options(backbone), **options} if strategy is None else {}),
+        )
+
+    def fit(self, learner: Learner, x: Any, y: np.ndarray, **more: Any) -> Learner:
+        """On rows of the kit, with unlabelled ones where they are wanted."""
+        unknown = self.needs - SERVED
+        arguments = {**self.given.fit, **more}
+        expect(
+            not unknown or self.given.options or self.given.fit,
+            f"it needs {', '.join(sorted(unknown))}, which the kit does not know",
+            "Say what to give it: given={'" + self.spec.name + "': Given(options=..., fit=...)} of PluginContract.",
+        )
+        if self.needs & {"target", "unlabelled"} and "target" not in arguments:
+            arguments["target"] = _others(x)
+        return learner.fit((x, y), **arguments)
+
+    def fitted(self, **options: Any) -> Learner:
+        """On pictures of three classes."""
+        return self.fit(self.learner(**options), *pictures())
+
+
+class _Pretrained:
+    """A plugin of weights for the tiny backbones: random ones, in real files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @hookimpl
+    def zoo_weights(self) -> list[Weights]:
+        from zoo.models.load import load_network
+
+        found = []
+        for spec in tiny.zoo_backbones():
+            path = self.folder / f"{spec.name}.safetensors"
+            if not path.exists():
+                network = load_network(spec, None, None, num_classes=3, seed=11, settings=Settings(home=self.folder))
+                _warm(network.module)
+                write_tensors(path, network.state_dict())
+            found.append(Weights(name=f"{spec.name}.kit", backbone=spec.name, source=f"file:{path}", default=True))
+        return found
+
+
+def _warm(module: nn.Module) -> None:
+    """Statistics other than the initial 0 and 1, so that nobody passes by resetting them."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            assert child.running_mean is not None
+            assert child.running_var is not None
+            child.running_mean += 0.1
+            child.running_var *= 1.5
+
+
+def pictures(rows: int = ROWS, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Prepared pictures (rows, 3, 8, 8) of three classes, each brightest in a channel of its own."""
+    generator = np.random.default_rng(seed)
+    y = np.arange(rows) % 3
+    x = generator.normal(size=(rows, 3, 8, 8)) + 1.5 * np.eye(3)[y][:, :, None, None]
+    return x.astype(np.float32), y
+
+
+def pairs(rows: int = ROWS, seed: int = 3) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Token ids (rows, 6) and their mask, of three classes with words of their own."""
+    generator = np.random.default_rng(seed)
+    y = np.arange(rows) % 3
+    ids = generator.integers(0, 10, (rows, 6)) + 10 * y[:, None]
+    mask = np.ones((rows, 6), np.float32)
+    mask[::2, 4:] = 0
+    return (ids, mask), y
+
+
+def _others(x: Any) -> Any:
+    """Rows like these, and none of them."""
+    return pairs(seed=4)[0] if isinstance(x, tuple) else pictures(seed=4)[0]
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def declares(bench: StrategyBench) -> None:
+    """The spec says what the class has: its kind, its options with their defaults, its needs."""
+    spec, make = bench.spec, bench.make
+    kind = "gradient" if issubclass(make, Gradient) else "closed-form"
+    expect(spec.kind == kind, f"it declares kind={spec.kind!r}, and its class is a {kind} one", f'Write kind="{kind}".')
+    parameters = vars(make).get("__dataclass_params__")  # its own, not those of the class it derives from
+    expect(
+        parameters is not None and parameters.frozen,
+        f"{make.__name__} is no frozen dataclass",
+        "Write @dataclass(frozen=True, kw_only=True) above it.",
+    )
+    fields = {one.name: _default(one) for one in dataclasses.fields(make) if one.init}
+    declared = dict(spec.options)
+    for name in (*fields, *declared):
+        expect(
+            name in declared,
+            f"the option {name!r} of {make.__name__} is not declared",
+            f'Add "{name}": {fields.get(name)!r} to options={{...}} of the spec: people read it there.',
+        )
+        expect(
+            name in fields,
+            f"the option {name!r} is declared, and {make.__name__} has no such field",
+            "Take it out of options={...}, or add the field.",
+        )
+        expect(
+            declared[name] == fields[name],
+            f"the option {name!r} is {declared[name]!r} in the spec and {fields[name]!r} in {make.__name__}",
+            "Write the same default in both.",
+        )
+    expect(
+        frozenset(spec.needs) == frozenset(make.needs),
+        f"the spec needs {sorted(spec.needs)}, and {make.__name__} {sorted(make.needs)}",
+        f"Write needs={tuple(sorted(make.needs))!r} in the spec, and the same frozenset as ClassVar in the class.",
+    )
+
+
+def _default(one: dataclasses.Field[Any]) -> Any:
+    if one.default is not dataclasses.MISSING:
+        return one.default
+    if one.default_factory is not dataclasses.MISSING:
+        return one.default_factory()
+    fail(f"the option {one.name!r} has no default", "Give every hyper-parameter a default.")
+
+
+def learns(bench: StrategyBench) -> None:
+    """Fitted on pictures it gives finite probabilities for every class, and finite losses."""
+    learner = bench.fitted()
+    _expect_sound(learner, pictures()[0], 3)
+
+
+def _expect_sound(learner: Learner, x: Any, outputs: int) -> None:
+    rows = len(x[0]) if isinstance(x, tuple) else len(x)
+    found = learner.predict_proba(x)
+    expect(
+        found.shape == (rows, outputs) and np.isfinite(found).all(),
+        f"its predictions of {rows} rows are {'not finite' if found.shape == (rows, outputs) else found.shape}",
+        f"Let the head map features (N, D) to finite outputs (N, {outputs}).",
+    )
+    for epoch in learner.history:
+        bad = [name for name, value in epoch.items() if isinstance(value, float) and not np.isfinite(value)]
+        expect(not bad, f"{(bad or [''])[0]} is not finite in epoch {epoch['epoch']}", "Mend the loss.")
+
+
+def head(bench: StrategyBench) -> None:
+    """A closed form gives a finite head (N, D) -> (N, C), and changes neither the features nor the network."""
+
+    def prepare(self: Any, network: Network, context: Context) -> set[str]:
+        before = tensor_hashes(network)
+        told = set(bench.make.prepare(self, network, context))
+        changed = {name for name, value in tensor_hashes(network).items() if before.get(name) != value}
+        expect(
+            changed <= told,
+            f"prepare changes {sorted(changed - told)[:1]} of the network, and does not say so",
+            "Return the names of all tensors that prepare changes.",
+        )
+        return told
+
+    def solve(self: Any, features: Tensor, targets_: np.ndarray, context: Context) -> nn.Module:
+        kept, rows = features.clone(), targets_.copy()
+        made = bench.make.solve(self, features, targets_, context)
+        expect(
+            torch.equal(kept, features) and np.array_equal(rows, targets_, equal_nan=True),
+            "solve changes the features or the targets that it is given, which others use too",
+            "Work on a copy: features = features.clone().",
+        )
+        expect(isinstance(made, nn.Module), f"solve gives {type(made).__name__}, not an nn.Module", "Return the head.")
+        with torch.no_grad():
+            outputs = made(kept)
+        expect(
+            outputs.shape == (len(kept), 3) and outputs.isfinite().all(),
+            f"the head gives {tuple(outputs.shape)} for {len(kept)} rows of 3 classes, or numbers that are not finite",
+            "Let the head map features (N, D) to finite outputs (N, C).",
+        )
+        return made
+
+    bench.fit(bench.learner(strategy=_stand_in(bench, prepare=prepare, solve=solve)), *pictures())
+
+
+def loss(bench: StrategyBench) -> None:
+    """The loss is a finite scalar named "loss" with a gradient; what else it gives is finite too."""
+
+    def checked(self: Any, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
+        given = bench.make.loss(self, model, batch, context)
+        expect(
+            isinstance(given, Mapping) and "loss" in given,
+            f"loss gives {_say(given)}, without an entry called 'loss'",
+            'Return {"loss": scalar, ...}.',
+        )
+        for name, value in given.items():
+            expect(
+                isinstance(value, Tensor) and value.numel() == 1 and value.isfinite(),
+                f"{name!r} of the loss is {_say(value)}, not one finite number in a tensor",
+                "Return tensors of one finite number: a mean over the rows, with no root, logarithm or division of 0.",
+            )
+        expect(given["loss"].requires_grad, "the loss carries no gradient", "Compute it from model(batch.x).")
+        return given
+
+    bench.fit(bench.learner(strategy=_stand_in(bench, loss=checked)), *pictures())
+
+
+def frozen(bench: StrategyBench) -> None:
+    """Gradients only where `trainable` promises them: every other stage is bit-identical, statistics included."""
+    watch = _Watch(bench)
+    bench.fit(bench.learner(strategy=_stand_in(bench, loss=watch.loss, finish=watch.finish)), *pictures())
+    expect(watch.epochs, "loss was never called", "Let the strategy train: epochs above 0.")
+    idle = sorted(watch.promised - watch.reached)
+    expect(
+        not idle,
+        f"trainable() promises the stage {(idle or [''])[0]!r}, and the loss gives it no gradient",
+        "Leave it out of trainable(), or compute the loss from what it gives (no detach, no no_grad).",
+    )
+    if "freeze" in {one.name for one in dataclasses.fields(bench.make)}:
+        _expect_all_frozen(bench)
+
+
+def _expect_all_frozen(bench: StrategyBench) -> None:
+    before = tensor_hashes(bench.learner(freeze="all").source.network())
+    after = tensor_hashes(bench.fitted(freeze="all").model.backbone)
+    changed = [name for name, value in before.items() if after.get(name) != value]
+    expect(
+        not changed,
+        f"with freeze=all the backbone's {(changed or [''])[0]} is another one after the fit",
+        "Let trainable() give the backbone's stages 0 then, and finish() leave them alone.",
+    )
+
+
+class _Watch:
+    """Sees every step of a fit through the strategy's own loss."""
+
+    def __init__(self, bench: StrategyBench) -> None:
+        self.make: Any = bench.make
+        self.epochs: set[int] = set()
+        self.promised: set[str] = set()
+        self.reached: set[str] = set()
+        self._left: dict[str, Tensor] = {}
+
+    def loss(self, strategy: Any, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
+        stages = model.stages()
+        live = self._live(strategy, batch.epoch, tuple(stages))
+        self._expect_left(model)
+        if batch.epoch not in self.epochs:
+            self._expect_pure(strategy, batch.epoch, tuple(stages), live)
+        self._left = self._resting(model, strategy, live, context)
+        given = self.make.loss(strategy, model, batch, context)
+        self._expect_left(model)
+        trained = {name for stage in live for name in stages[stage]}
+        parameters = dict(model.named_parameters())
+        loose = [name for name, one in parameters.items() if one.requires_grad and name not in trained]
+        expect(
+            not loose,
+            f"the loss gives {(loose or [''])[0]} a gradient, and trainable() has it frozen in epoch {batch.epoch}",
+            "Leave requires_grad to the core, and name the stage in trainable().",
+        )
+        if batch.epoch not in self.epochs:
+            asked = [name for name in trained if parameters[name].requires_grad]
+            got = torch.autograd.grad(
+                given["loss"], [parameters[name] for name in asked], retain_graph=True, allow_unused=True
+            )
+            reached = {name for name, gradient in zip(asked, got, strict=True) if gradient is not None}
+            self.promised |= live
+            self.reached |= {stage for stage in live if reached & set(stages[stage])}
+            self.epochs.add(batch.epoch)
+        return given  # type: ignore[no-any-return]
+
+    def finish(self, strategy: Any, model: Model, context: Context) -> None:
+        # What was trained once may be put back to its best state before this.
+        never = {name for stage, names in model.stages().items() if stage not in self.promised for name in names}
+        self._left = {name: tensor for name, tensor in self._left.items() if name in never}
+        self._expect_left(model)
+        self.make.finish(strategy, model, context)
+
+    def _live(self, strategy: Any, epoch: int, stages: tuple[str, ...]) -> set[str]:
+        return {stage for stage, factor in strategy.trainable(epoch, stages).items() if factor > 0}
+
+    def _expect_pure(self, strategy: Any, epoch: int, stages: tuple[str, ...], live: set[str]) -> None:
+        again = self._live(strategy, epoch, stages)
+        strategy.trainable(epoch + 5, stages)
+        expect(
+            again == live == self._live(strategy, epoch, stages),
+            f"trainable({epoch}, ...) gives something else the second time",
+            "Make trainable() a pure function of its arguments: a resumed run asks again.",
+        )
+
+    def _resting(self, model: Model, strategy: Any, live: set[str], context: Context) -> dict[str, Tensor]:
+        """What no step of this epoch may change, as it is now."""
+        resting = {name for stage, names in model.stages().items() if stage not in live for name in names}
+        backbone = model.backbone
+        for name, _ in backbone.named_buffers():
+            norm = isinstance(backbone.get_submodule(name.rpartition(".")[0]), nn.modules.batchnorm._NormBase)
+            if backbone.stage_of(name) not in live or (norm and strategy.freezes_batchnorm(context)):
+                resting.add(f"backbone.{name}")
+        state = model.state_dict()
+        return {name: state[name].clone() for name in sorted(resting) if name in state}
+
+    def _expect_left(self, model: Model) -> None:
+        state = model.state_dict()
+        changed = [name for name, tensor in self._left.items() if not torch.equal(state[name], tensor)]
+        expect(
+            not changed,
+            f"the frozen tensor {(changed or [''])[0]} changed while training",
+            "Let the loss leave the model's tensors alone, or name their stage in trainable().",
+        )
+
+
+def seeded(bench: StrategyBench) -> None:
+    """Two fits under one seed are the same, whatever the caller's random numbers."""
+    states = random.getstate(), np.random.get_state()
+    fits = []
+    try:
+        for other_seed in (0, 1):  # of the generators that a strategy must not use
+            random.seed(other_seed)
+            np.random.seed(other_seed)
+            fits.append(bench.fitted().model.state_dict())
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    one, other = fits
+    differ = [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
+    expect(
+        not differ,
+        f"two fits with one seed differ in {(differ or [''])[0]}",
+        "Draw from torch's generator, or from one seeded by context.seed; not from random or numpy.random.",
+    )
+
+
+def kept(bench: StrategyBench) -> None:
+    """A saved run loads and predicts the same."""
+    learner = bench.fitted()
+    x = pictures()[0]
+    expected = learner.predict_proba(x)
+    run = learner.save(bench.folder / f"run-{len(list(bench.folder.glob('run-*')))}")
+    found = load(run, accelerator="cpu", registry=bench.registry).predict_proba(x)
+    expect(
+        np.allclose(found, expected, atol=1e-5),
+        "a saved and loaded run predicts something else",
+        "Let rebuild() give an empty head of the same form, and keep in its tensors all that it uses.",
+    )
+
+
+def two_tensors(bench: StrategyBench) -> None:
+    """It takes a backbone that eats two tensors (token ids and a mask), or says that it cannot."""
+    if "batchnorm" in bench.needs:
+        _expect_refusal(bench)
+        return
+    x, y = pairs()
+    learner = _refusable(lambda: bench.fit(bench.learner(PAIR), x, y), "a backbone of two tensors")
+    _expect_sound(learner, x, 3)
+
+
+def _expect_refusal(bench: StrategyBench) -> None:
+    try:
+        bench.fit(bench.learner(PAIR), *pairs())
+    except UsageError:
+        return
+    fail(
+        "it needs batchnorm, and took a backbone that has none",
+        "Raise zoo.UsageError in prepare() where the network has no such layer.",
+    )
+
+
+def tasks(bench: StrategyBench) -> None:
+    """Several labels, and numbers, are learned, or refused with a UsageError."""
+    x, y = pictures()
+    several = np.stack([y == 0, y != 1, np.arange(ROWS) % 2 == 0], axis=1).astype(np.int64)
+    numbers = np.stack([y, 2.0 - y, y * 0.5], axis=1).astype(np.float64) + 0.25
+    refused = []
+    for what, targets_ in (("several labels", several), ("numbers", numbers)):
+        try:
+            learner = _refusable(partial(bench.fit, bench.learner(), x, targets_), what)
+        except SkippedCheck:
+            refused.append(what)
+            continue
+        _expect_sound(learner, x, 3)
+    if len(refused) == 2:
+        raise SkippedCheck("it refuses both, which is its right")
+
+
+def _refusable(fit: Callable[[], Learner], what: str) -> Learner:
+    try:
+        return fit()
+    except UsageError as error:
+        raise SkippedCheck(f"it refuses {what}: {error.message}") from error
+    except ContractError:
+        raise
+    except Exception as error:
+        said = error.message if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+        raise ContractError(
+            f"{what} end in {said}",
+            "Use context.task (its kind and outputs) and model.features, or raise zoo.UsageError to refuse.",
+        ) from error
+
+
+def _stand_in(bench: StrategyBench, **methods: Callable[..., Any]) -> ClosedForm | Gradient:
+    """The strategy with some methods watched."""
+    functions = {name: _unbound(method) for name, method in methods.items()}
+    made: Any = type(bench.make.__name__, (bench.make,), {**functions, "__module__": bench.make.__module__})
+    return made(**{**bench.spec.options, **bench.options()})  # type: ignore[no-any-return]
+
+
+def _unbound(method: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *arguments: method(self, *arguments)
+
+
+def _say(value: Any) -> str:
+    return f"{value}" if isinstance(value, (Tensor, float, int)) else f"a {type(value).__name__}"
+
+
+#: Every check of a strategy.
+CHECKS = named((declares, learns, head, loss, frozen, seeded, kept, two_tensors, tasks))
+#: Those that are for one kind alone.
+KINDS: Final = {"head": "closed-form", "loss": "gradient", "frozen": "gradient"}
