@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: From the ground up; a room may use those before it.
-ROOMS = ("errors", "settings", "atomic", "catalog", "weights", "data", "models", "adapt", "choose", "report", "cli", "testing")
+ROOMS = (
+    "errors",
+    "settings",
+    "atomic",
+    "catalog",
+    "weights",
+    "data",
+    "models",
+    "adapt",
+    "choose",
+    "report",
+    "cli",
+    "testing",
+)
 HEAVY = {"torch", "timm", "torchvision", "numpy"}
 #: Places that may look up, when called: a run is saved with its card, and a list says which weights are on this disk.
 UPWARD = {("adapt/saved.py", "report"), ("catalog/registry.py", "weights")}
