@@ -39,6 +39,9 @@ VERBS: Final = {
     "rank": "choose",
     "audit": "choose",
     "demo": "demo",
+    "doctor": "doctor",
+    "env": "doctor",
+    "config": "doctor",
 }
 #: Options that stand before the verb.
 GLOBAL: Final = ("--registry", "--offline", "-p", "--plugins-dir")
@@ -111,9 +114,9 @@ def run(args: Sequence[str]) -> int:
     out = Output(json="--json" in args, quiet="-q" in args or "--quiet" in args)
     debug = os.environ.get("ZOO_DEBUG", "") not in ("", "0")
     try:
-        zoo.main(args=list(args), prog_name="zoo", standalone_mode=False)
+        code = zoo.main(args=list(args), prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0  # of a verb that ended with click's Exit
     except ZooError as error:
         shown: BaseException = error
     except click.UsageError as error:
