@@ -207,6 +207,17 @@ def test_terms_and_trust_are_said(project: Project) -> None:
     assert "note" not in project("pull", "tiny.b", "-q").err
 
 
+def test_show_says_terms_and_whether_it_is_here(project: Project) -> None:
+    before = project("show", "tiny.b", "--json")
+    assert (before.json["license"], before.json["pulled"]) == ("cc-by-nc-4.0", False)
+    assert "allows no commercial use" in before.err
+    project("pull", "tiny.b")
+    assert project("show", "tiny.b", "--json").json["pulled"] is True
+    assert "cc-by-nc-4.0" in project("show", "tiny.b").out
+    names = [row["name"] for row in project("list", "--license", "cc-by-nc*", "--pulled", "--json").json]
+    assert names == ["tiny"]
+
+
 def test_offline_says_what_is_here(project: Project) -> None:
     project("pull", "tiny.a")
     said = project("--offline", "pull", "tiny.b", "--json")
@@ -234,7 +245,9 @@ def test_the_python_face(project: Project, monkeypatch: pytest.MonkeyPatch, cont
     reset_default()
     with pytest.raises(zoo.IntegrityError, match="not as pinned"):
         zoo.pull("tiny", locked=True)
+    assert zoo.list_backbones("tiny", pulled=True) == []
     assert zoo.pull("tiny").read_bytes() == contents[0]
+    assert [one.name for one in zoo.list_backbones("tiny", pulled=True)] == ["tiny"]
     project.hub.add("me/a", "model.safetensors", contents[1])
     assert zoo.pull("tiny").read_bytes() == contents[0]
     assert zoo.pull("tiny", update=True).read_bytes() == contents[1]

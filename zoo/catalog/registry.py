@@ -170,6 +170,11 @@ class Registry:
         """
         return self._lookup().resolve(name, weights)
 
+    def is_pulled(self, weights: Weights) -> bool:
+        """Whether weights can be loaded without the network. No byte is hashed."""
+        self._read()
+        return self._is_pulled(weights)
+
     # -- strategies ------------------------------------------------------------------------------------------------
 
     def strategies(self) -> list[Strategy]:
@@ -304,6 +309,7 @@ class Registry:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        self._store = None  # what was pulled since is to be seen
         self._blobs = self.settings.blobs.is_dir()
         paths = (
             ledger.standard_paths(self.settings) if self._files is None else [("given", path) for path in self._files]

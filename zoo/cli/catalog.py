@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.catalog import licenses
 from zoo.catalog.spec import Strategy, Weights
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, count, modes
@@ -99,6 +100,8 @@ def show_verb(settings: Settings, name: str, out: Output) -> None:
     """Show one backbone, one set of weights, or one strategy."""
     registry = open_registry(settings, out)
     facts = describe(registry, name)
+    if facts["kind"] == "weights" and (warning := licenses.warning(facts["license"])) is not None:
+        out.note(f"note: {facts['name']}: {warning}")
     out.data(facts, lambda console: _draw_facts(console, facts))
 
 
@@ -107,7 +110,7 @@ def describe(registry: Registry, name: str) -> dict[str, Any]:
     found = registry.find(name)
     by = {"plugin_version": registry.loaded(found.plugin).candidate.version} if found.plugin else {}
     if isinstance(found, Weights):
-        return {"kind": "weights", **plain(found), **by}
+        return {"kind": "weights", **plain(found), "pulled": registry.is_pulled(found), **by}
     if isinstance(found, Strategy):
         return {"kind": "strategy", **strategy_row(found), **by}
     facts = plain(found)
@@ -151,7 +154,9 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
             value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in (None, {}, []))
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
-        table.add_row(key, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)
 
 

@@ -74,6 +74,10 @@ class Remembered:
         found = self._read()["converted"]
         return next((made for pickle, made in found.items() if pickle.startswith(source)), None)
 
+    def conversions(self) -> dict[str, str]:
+        """The hash of each pickle that was converted -> the hash of what was made of it."""
+        return self._read()["converted"]
+
     def converted_from(self, made: str) -> str | None:
         """The hash of the pickle that the safetensors file `made` was made of."""
         return next((pickle for pickle, other in self._read()["converted"].items() if other == made), None)

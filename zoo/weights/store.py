@@ -31,12 +31,16 @@ _RESUMABLE_S: Final = 7 * 24 * 3600
 
 
 class Store:
-    """Blobs by their sha256. Reading needs no right to write."""
+    """Blobs by their sha256. Reading needs no right to write.
+
+    What `held` and `is_pulled` need of zoo.lock and hashes.json is read once: make a new store after a pull.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
         self.parts: Final = settings.blobs.parent / "parts"
         self._lock: Lock | None = None
+        self._conversions: dict[str, str] | None = None
 
     def path(self, sha256: str) -> Path:
         """Where the blob with this hash is, or would be."""
@@ -163,7 +167,7 @@ class Store:
         source = source_of(weights)
         if source.file.endswith(PICKLES):
             known = weights.sha256 or weights.sha256_prefix
-            made = Remembered(self.settings).converted(known) if known else None
+            made = self._made(known) if known else None
             made = made or self._locked(weights, converted=True)
             return made if made is not None and self.has(made) else None
         sha256 = weights.sha256 or self._locked(weights, converted=False)
@@ -178,6 +182,12 @@ class Store:
             return isinstance(source, LocalFile) and source.path.is_file()
         except ZooError:  # a damaged lock, say: then they cannot be loaded
             return False
+
+    def _made(self, pickle: str) -> str | None:
+        # Read once: `zoo list` asks for every set of weights that has a published beginning of a hash.
+        if self._conversions is None:
+            self._conversions = Remembered(self.settings).conversions()
+        return next((made for known, made in self._conversions.items() if known.startswith(pickle)), None)
 
     def _known(self) -> Lock:
         if self._lock is None:
