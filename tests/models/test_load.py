@@ -19,7 +19,7 @@ from zoo.errors import IntegrityError, NotFoundError, PluginError, RegistryError
 from zoo.models import load
 from zoo.models.build import Builder
 from zoo.models.load import load_network
-from zoo.models.stem import adapt_stem, first_convolution
+from zoo.models.stem import adapt_stem, first_convolutions
 from zoo.settings import Settings
 from zoo.weights.remembered import Remembered
 from zoo.weights.store import Store
@@ -355,8 +355,8 @@ def test_other_stems() -> None:
     assert adapt_stem(weight, 5) is weight
     assert torch.equal(adapt_stem(weight, 1), weight.sum(1, keepdim=True))
     assert adapt_stem(weight, 12).shape == (4, 12, 3)
-    assert first_convolution(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(3, 4, 1)))[0] == "1.weight"
-    assert first_convolution(nn.Linear(2, 2)) == ("", None)
+    assert list(first_convolutions(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(3, 4, 1)))) == ["1.weight"]
+    assert first_convolutions(nn.Linear(2, 2)) == {}
 
 
 def test_only_the_stem_is_adapted(tmp_path: Path) -> None:

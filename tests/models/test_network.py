@@ -331,3 +331,20 @@ def test_containers_give_stages() -> None:
         }
     )
     assert derive_stages(module, ("head",)) == {"stem": ("conv",), "s1": ("s1",), "bn1": ("bn1",), HEAD: ("head",)}
+
+
+def test_a_parameter_called_as_a_fact_of_the_network_stays() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.ones(2))
+            self.fc = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x * self.weights)
+
+    for name in (None, "weighted.a"):
+        network = Network(Weighted(), weights=name)
+        assert network.weights == name
+        assert torch.equal(network.state_dict()["weights"], torch.ones(2))
+        assert network(torch.ones(1, 2)).shape == (1, 2)

@@ -92,6 +92,9 @@ class Backbone(_Fixed):
         gmacs: multiply-accumulates of one forward pass at `input_size`, in 1e9.
         requires: distributions needed besides the zoo's own.
         plugin: stamped by the registry.
+        translate: `"package.module:function"` or a callable, called as `translate(tensors, module)` for files whose
+            names or shapes are not the network's own; returns the tensors by the network's names
+            (see `zoo.models.translate`).
     """
 
     name: str
@@ -110,6 +113,7 @@ class Backbone(_Fixed):
     summary: str = ""
     paper: str = ""
     plugin: str = ""
+    translate: str | Callable[..., Any] | None = None
 
     @property
     def full_name(self) -> str:
@@ -189,6 +193,8 @@ def check_backbone(spec: Backbone) -> None:
         raise _mistyped("backbone", spec, "family", str)
     if not (_named(spec.build, TARGET) or callable(spec.build)):
         raise _untargeted("backbone", spec, "build")
+    if spec.translate is not None and not (_named(spec.translate, TARGET) or callable(spec.translate)):
+        raise _untargeted("backbone", spec, "translate")
     if type(spec.num_features) is not int or spec.num_features <= 0:
         raise _uncounted(spec, "num_features")
     if type(spec.params) is not int or spec.params < 0:

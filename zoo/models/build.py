@@ -43,7 +43,8 @@ class Builder:
     def on_meta(self, *, num_classes: int | None, in_chans: int) -> nn.Module:
         """Names, shapes and types, without memory."""
         try:
-            return self._call(_META, num_classes, in_chans)
+            with _SkipInitialisation():  # it writes nothing here, and is most of the time
+                return self._call(_META, num_classes, in_chans)
         except PluginError:
             # Some builders read a number out of a tensor, which meta does not have. Parameters that are never written
             # take no memory either.
@@ -91,8 +92,11 @@ class _SkipInitialisation(TorchFunctionMode):
     ) -> Any:
         name = getattr(function, "__name__", "")
         in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
-        if in_place and args and isinstance(args[0], nn.Parameter):
-            return args[0]
+        if in_place:
+            # `torch.nn.init` hands its tensor over by name.
+            target = args[0] if args else (kwargs or {}).get("tensor")
+            if isinstance(target, nn.Parameter):
+                return target
         return function(*args, **(kwargs or {}))
 
 

@@ -16,7 +16,8 @@ from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
 from zoo.models.network import Network
 from zoo.models.stages import find_head
-from zoo.models.stem import adapt_stem, first_convolution
+from zoo.models.stem import adapt_stem, first_convolutions
+from zoo.models.translate import Arriving, foresee, kind, translate
 from zoo.settings import Settings
 from zoo.weights.header import Header, TensorInfo, read_header
 from zoo.weights.remembered import Remembered
@@ -26,9 +27,6 @@ from zoo.weights.store import Store
 _NAMED: Final = 5
 #: The only tensors that a file may lack: old files have no batch counter, and only momentum-free BatchNorm reads it.
 _COUNTER: Final = "num_batches_tracked"
-#: Tensors up to this size are copied where the file does not align them: the last bit of a product depends on it.
-_COPIED: Final = 4 * 2**20
-_ALIGNED: Final = 64
 
 
 def load_network(
@@ -113,9 +111,14 @@ class _Filling:
         self.in_store = blob is not None
         self.sha256 = blob or self.remembered.sha256(path)
         self.expect_promised()
-        self.file_classes = self.count_classes()
-        self.num_classes = self.file_classes if num_classes is None else num_classes
-        self.in_chans = in_chans
+        #: What arrives under the network's names; another than the header's where the file is translated.
+        self.found: Mapping[str, TensorInfo | Arriving] = self.header.tensors
+        self.translated = False
+        self.trouble: str | None = None
+        self.own_channels = in_chans is None
+        self.in_chans = in_chans or 3
+        self.asked = num_classes
+        self.file_classes = self.num_classes = 0
 
     @property
     def new_head(self) -> bool:
@@ -131,14 +134,75 @@ class _Filling:
                 hint="Restore the file, or pull the weights again.",
             )
 
-    def count_classes(self) -> int:
-        """Of the file's own classifier: as its registry entry says, else the rows of the head's tensors; 0 = none."""
-        if self.weights is not None and self.weights.num_classes is not None:
-            return self.weights.num_classes
-        module = self.build.on_meta(num_classes=None, in_chans=3)
+    def module(self) -> nn.Module:
+        """The filled module."""
+        module, stems = self.built()
+        head = find_head(module, self.spec.head) if self.new_head else ()
+        expected = module.state_dict()
+        missing = self.compare(expected, self.found, stems, head)
+        fillers = self.fillers(expected, missing, head)
+        arrived = self.read()
+        if self.translated:
+            arrived = self.translate(arrived, module)
+            self.compare(expected, {name: Arriving.of(tensor) for name, tensor in arrived.items()}, stems, head)
+        tensors = {name: tensor for name, tensor in arrived.items() if name in expected and name not in fillers}
+        self.expect_finite(tensors)
+        for name, channels in stems.items():
+            tensors[name] = adapt_stem(tensors[name].float(), self.in_chans, channels)
+        ready = {name: _cast(tensors[name], like) for name, like in expected.items() if name in tensors}
+        try:
+            module.load_state_dict({**ready, **fillers}, strict=True, assign=True)
+        except RuntimeError as error:
+            raise IntegrityError(f"{self.path} does not fit {self.spec.full_name}", why=str(error)) from error
+        fill_unsaved(module, lambda: self.build.bare(num_classes=self.num_classes, in_chans=self.in_chans))
+        module.float()
+        _make_contiguous(module)
+        return module
+
+    def built(self) -> tuple[nn.Module, dict[str, int]]:
+        """The module on meta, and the channels that each convolution to be adapted was made for."""
+        declared = self.weights.num_classes if self.weights is not None else None
+        module = self.build.on_meta(num_classes=declared, in_chans=self.in_chans)
+        if self.spec.translate is not None and not self.fits(module):
+            self.foresee(module)
+        self.file_classes = self.count_classes(module) if declared is None else declared
+        self.num_classes = self.file_classes if self.asked is None else self.asked
+        if self.num_classes != (self.build.default_classes() if declared is None else declared):
+            module = self.build.on_meta(num_classes=self.num_classes, in_chans=self.in_chans)
+        stems = self.stems(module)
+        if stems and self.own_channels:
+            self.in_chans = next(iter(stems.values()))
+            return self.build.on_meta(num_classes=self.num_classes, in_chans=self.in_chans), {}
+        return module, stems
+
+    def fits(self, module: nn.Module) -> bool:
+        """Whether names and shapes are the network's own, classifier and input channels aside."""
+        head = find_head(module, self.spec.head)
+        return not self.differences(module.state_dict(), self.found, self.stems(module), head)[1]
+
+    def foresee(self, module: nn.Module) -> None:
+        """Take the names and shapes that the file's tensors will have once they are translated."""
+        try:
+            self.found = foresee(self.spec, self.header.tensors, module)
+            self.translated = True
+        except IntegrityError as error:  # then the file is compared as it is
+            self.trouble = error.why
+
+    def translate(self, arrived: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+        try:
+            return translate(self.spec, arrived, module)
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{self.path} could not be translated for {self.spec.full_name}",
+                why=error.why,
+                hint="Name the backbone that these weights were made for.",
+            ) from error
+
+    def count_classes(self, module: nn.Module) -> int:
+        """Of the file's own classifier: the rows of the head's tensors; 0 = none."""
         for head in find_head(module, self.spec.head):
             for name in (f"{head}.weight", f"{head}.bias"):
-                if (info := self.header.tensors.get(name)) is not None and info.shape:
+                if (info := self.found.get(name)) is not None and info.shape:
                     return info.shape[0]
             # A head of several layers: the last one's rows.
             if (last := self._last_layer(module, head)) is not None:
@@ -158,49 +222,30 @@ class _Filling:
 
     def _last_layer(self, module: nn.Module, head: str) -> int | None:
         names = [n for n, m in module.get_submodule(head).named_modules(prefix=head) if isinstance(m, nn.Linear)]
-        info = self.header.tensors.get(f"{names[-1]}.weight") if names else None
+        info = self.found.get(f"{names[-1]}.weight") if names else None
         return info.shape[0] if info is not None and info.shape else None
 
-    def module(self) -> nn.Module:
-        """The filled module."""
-        module, stem = self.built()
-        head = find_head(module, self.spec.head) if self.new_head else ()
-        expected = module.state_dict()
-        missing = self.compare(expected, stem, head)
-        fillers = self.fillers(module, expected, missing, head)
-        tensors = {name: tensor for name, tensor in self.read().items() if name in expected and name not in fillers}
-        self.expect_finite(tensors)
-        if stem is not None:
-            tensors[stem] = adapt_stem(tensors[stem].float(), expected[stem].shape[1])
-        ready = {name: _cast(tensors[name], like) for name, like in expected.items() if name in tensors}
-        try:
-            module.load_state_dict({**ready, **fillers}, strict=True, assign=True)
-        except RuntimeError as error:
-            raise IntegrityError(f"{self.path} does not fit {self.spec.full_name}", why=str(error)) from error
-        channels = self._channels(module)
-        fill_unsaved(module, lambda: self.build.bare(num_classes=self.num_classes, in_chans=channels))
-        module.float()
-        _make_contiguous(module)
-        return module
+    def stems(self, module: nn.Module) -> dict[str, int]:
+        """The first convolutions that the file has for another number of channels: name -> that number."""
+        found: dict[str, int] = {}
+        for name, weight in first_convolutions(module).items():
+            here, there = tuple(weight.shape), self.found[name].shape if name in self.found else ()
+            if len(here) != len(there) or here[1] == there[1] or (here[0], *here[2:]) != (there[0], *there[2:]):
+                continue
+            # A stem may fold pixels into channels, and then has a multiple of the input's.
+            parts, unfolded = divmod(here[1], self.in_chans)
+            if parts and not unfolded and there[1] and there[1] % parts == 0:
+                found[name] = there[1] // parts
+        return found
 
-    def built(self) -> tuple[nn.Module, str | None]:
-        """The module on meta and, where its first convolution needs adapting, the name of that weight."""
-        channels = self.in_chans or 3
-        module = self.build.on_meta(num_classes=self.num_classes, in_chans=channels)
-        name, weight = first_convolution(module)
-        info = self.header.tensors.get(name) if name else None
-        if weight is None or info is None or len(info.shape) != weight.ndim or info.shape == tuple(weight.shape):
-            return module, None
-        here, there = tuple(weight.shape), info.shape
-        if here[1] == there[1] or (here[0], *here[2:]) != (there[0], *there[2:]):
-            return module, None
-        if self.in_chans is None:
-            return self.build.on_meta(num_classes=self.num_classes, in_chans=there[1]), None
-        return module, name
-
-    def compare(self, expected: Mapping[str, Tensor], stem: str | None, head: tuple[str, ...]) -> list[str]:
-        """Prove that the file is for this network; give the batch counters it lacks."""
-        found = self.header.tensors
+    def differences(
+        self,
+        expected: Mapping[str, Tensor],
+        found: Mapping[str, TensorInfo | Arriving],
+        stems: Mapping[str, int],
+        head: tuple[str, ...],
+    ) -> tuple[list[str], list[str]]:
+        """The batch counters that the file lacks, and every other difference, a line each."""
         missing, differences = [], []
         for name in (name for name in expected if name not in found and not _inside(name, head)):
             if name.rpartition(".")[2] == _COUNTER:
@@ -212,11 +257,24 @@ class _Filling:
                 continue
             if name not in expected:
                 differences.append(f"unexpected: {name} {list(info.shape)}")
-            elif problem := _differs(expected[name], info, adapted=name == stem):
+            elif problem := _differs(expected[name], info, adapted=name in stems):
                 differences.append(f"{name}: {problem}")
+        return missing, differences
+
+    def compare(
+        self,
+        expected: Mapping[str, Tensor],
+        found: Mapping[str, TensorInfo | Arriving],
+        stems: Mapping[str, int],
+        head: tuple[str, ...],
+    ) -> list[str]:
+        """Prove that what was found is for this network; give the batch counters it lacks."""
+        missing, differences = self.differences(expected, found, stems, head)
         if differences:
             more = len(differences) - _NAMED
             listed = [f"  {line}" for line in differences[:_NAMED]] + [f"  and {more} more"] * (more > 0)
+            if self.trouble is not None:
+                listed.append(f"  it could not be translated either ({self.trouble[:200]})")
             classes = f" with {self.num_classes} classes" if self.num_classes else ""
             raise IntegrityError(
                 f"{self.path} is not for {self.spec.full_name}{classes}: {len(differences)} differences",
@@ -225,13 +283,11 @@ class _Filling:
             )
         return missing
 
-    def fillers(
-        self, module: nn.Module, expected: Mapping[str, Tensor], missing: list[str], head: tuple[str, ...]
-    ) -> dict[str, Tensor]:
+    def fillers(self, expected: Mapping[str, Tensor], missing: list[str], head: tuple[str, ...]) -> dict[str, Tensor]:
         """Tensors that do not come from the file: absent batch counters, and a head of another size."""
         filled = {name: torch.zeros(expected[name].shape, dtype=expected[name].dtype) for name in missing}
         if head:
-            random = self.build.random(num_classes=self.num_classes, in_chans=self.in_chans or 3).state_dict()
+            random = self.build.random(num_classes=self.num_classes, in_chans=self.in_chans).state_dict()
             filled.update((name, random[name]) for name in expected if _inside(name, head))
         return filled
 
@@ -256,12 +312,8 @@ class _Filling:
                     why=f"in the tensor {name}",
                     hint="The weights are damaged, or their training diverged; take others.",
                 )
-        if len(tensors) == len(self.header.tensors):
+        if len(tensors) == len(self.header.tensors) and not self.translated:
             self.remembered.note_finite(self.sha256)
-
-    def _channels(self, module: nn.Module) -> int:
-        _, weight = first_convolution(module)
-        return self.in_chans or (weight.shape[1] if weight is not None else 3)
 
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classifier's outputs, from the file's metadata."""
@@ -283,24 +335,18 @@ class _Filling:
         return None if self.new_head else self.header.metadata.get("task")
 
 
-def _differs(expected: Tensor, info: TensorInfo, *, adapted: bool) -> str | None:
+def _differs(expected: Tensor, info: TensorInfo | Arriving, *, adapted: bool) -> str | None:
     shape = tuple(expected.shape)
     if not adapted and shape != info.shape:
         return f"shape {list(info.shape)} in the file, {list(shape)} in the network"
-    kind = _kind(expected.dtype)
-    return None if kind == info.kind else f"{info.kind} ({info.dtype}) in the file, {kind} in the network"
-
-
-def _kind(dtype: torch.dtype) -> str:
-    if dtype.is_floating_point:
-        return "float"
-    return "complex" if dtype.is_complex else "bool" if dtype == torch.bool else "int"
+    needed = kind(expected.dtype)
+    return None if needed == info.kind else f"{info.kind} ({info.dtype}) in the file, {needed} in the network"
 
 
 def _cast(tensor: Tensor, like: Tensor) -> Tensor:
     tensor = tensor.to(torch.float32 if like.is_floating_point() else like.dtype).contiguous()
-    small = tensor.numel() * tensor.element_size() <= _COPIED
-    return tensor.clone() if small and tensor.data_ptr() % _ALIGNED else tensor
+    # The format promises no alignment; some processors need it.
+    return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
 
 
 def _is_finite(tensor: Tensor) -> bool:

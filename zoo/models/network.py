@@ -22,6 +22,13 @@ _SHAPE_ERRORS: Final = (
 )
 
 
+#: What a network says of itself. A module may have a parameter or a child of such a name.
+_FACTS: Final = frozenset(
+    ("spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind", "own", "preprocessing")
+    + ("head_names", "tap")
+)
+
+
 class Network(nn.Module):
     """A built backbone, classifier included.
 
@@ -290,6 +297,12 @@ class Network(nn.Module):
         )
 
     # -- nn.Module --------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FACTS:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def train(self, mode: bool = True) -> Network:
         """Set the wrapped module's mode too (it may override `train`)."""
