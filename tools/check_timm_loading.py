@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from zoo_plugins.backbones.timm import catalogue
 
 import zoo
-from zoo.catalog.targets import load
 from zoo.errors import IntegrityError
 from zoo.models.load import load_network
+from zoo.models.translate import translate
 
 #: Where files go while they are compared: memory, where the system has it.
 SHARED: Final = Path("/dev/shm")
@@ -173,8 +173,8 @@ def check_filter(spec: zoo.Backbone, module: nn.Module, path: Path) -> str:
     if spec.translate is None:
         return "none"
     before = load_file(path)
-    after = load(spec.translate)(dict(before), module)
-    return "same" if not differences(dict(after), before) else f"changes {differences(dict(after), before)[:3]}"
+    found = differences(translate(spec, before, module), before)
+    return f"changes {found[:3]}" if found else "same"
 
 
 def check_adapted(spec: zoo.Backbone, path: Path) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import inspect
 import json
 import os
@@ -23,18 +24,21 @@ import warnings
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import timm
 import timm.models
+import timm.models._builder
 import torch
 from timm.models import get_pretrained_cfg
 from timm.models._pretrained import PretrainedCfg
+from zoo_plugins.backbones.timm import translate
 
 from zoo.catalog.targets import load
 from zoo.testing.facts import observe
 
 PATH: Final = Path(__file__).resolve().parent.parent / "plugins" / "backbones" / "timm" / "catalogue.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 #: Keyword arguments worth naming in data files; an architecture lists those that its class takes.
 OPTIONS: Final = (
     "img_size", "dynamic_img_size", "pad_type", "output_stride", "global_pool", "drop_rate", "drop_path_rate",
@@ -51,6 +55,17 @@ DATA: Final = {
     "ig1b": "instagram-1b", "jft": "jft-300m", "sa1b": "sa-1b", "m38m": "merged-38m", "m30m": "merged-30m",
     "cc12m": "cc-12m", "bamboo": "bamboo", "metaclip_400m": "metaclip-400m", "metaclip_2pt5b": "metaclip-2.5b",
 }  # fmt: skip
+
+
+#: (module, strict) -> the translator, where timm's is local to a function or its loading is not strict.
+#: DLA is not strict for the sake of original files, which are on no hub.
+SPECIAL: Final[dict[tuple[str, bool], str | None]] = {
+    ("crossvit", True): "zoo_plugins.backbones.timm.translate:crossvit",
+    ("vision_transformer", False): "zoo_plugins.backbones.timm.translate:siglip_gap",
+    ("davit", False): "zoo_plugins.backbones.timm.translate:davit_fl",
+    ("dla", False): None,
+    ("mobilenetv5", False): "timm.models.mobilenetv5:checkpoint_filter_fn",
+}
 
 
 class Table:
@@ -137,13 +152,43 @@ def needed(name: str, tag: str, build: str, default: dict[str, torch.Size], defa
     raise SystemExit(f"{name}.{tag}: no option of the builder gives the tensors that timm gives")
 
 
+def translator(name: str) -> str | None:
+    """What timm passes files of this architecture through: the name of a function, None where it is nothing.
+
+    Raises:
+        SystemExit: it is not a function of a module, and the plugin has no name for it.
+    """
+    given: list[tuple[Any, bool]] = []
+
+    def record(model: Any, *, filter_fn: Any = None, strict: bool = True, **_: Any) -> None:
+        given.append((filter_fn, strict))
+
+    with mock.patch.object(timm.models._builder, "load_pretrained", record), torch.device("meta"):
+        timm.model_entrypoint(name)(pretrained=True)
+    function, strict = given[-1]
+    family = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    if (family, strict) in SPECIAL:
+        return SPECIAL[family, strict]
+    if function is None:
+        return None
+    if isinstance(function, functools.partial):
+        for known, theirs in translate.PARTIAL.items():
+            if (function.func, function.keywords) == (theirs.func, theirs.keywords):
+                return f"zoo_plugins.backbones.timm.translate:{known}"
+    elif "<locals>" not in function.__qualname__ and strict:
+        return f"{function.__module__}:{function.__qualname__}"
+    raise SystemExit(f"{name}: no name for what timm passes its files through ({function}, strict={strict})")
+
+
 def source(full_name: str, cfg: PretrainedCfg) -> tuple[str, str | None] | None:
     """(source, start of the sha256) of weights; None where timm has only a training checkpoint.
 
     An empty source stands for the file `model.safetensors` in timm's own repository of the same name.
     """
     if cfg.hf_hub_id:
-        return ("" if cfg.hf_hub_id == f"timm/{full_name}" else f"hf://{cfg.hf_hub_id}@main/model.safetensors"), None
+        file = cfg.hf_hub_filename or "model.safetensors"
+        usual = (cfg.hf_hub_id, file) == (f"timm/{full_name}", "model.safetensors")
+        return ("" if usual else f"hf://{cfg.hf_hub_id}@main/{file}"), None
     hashed = HASHED.fullmatch(str(cfg.url or ""))
     return (str(cfg.url), hashed[1]) if hashed else None
 
@@ -175,7 +220,7 @@ def tags(name: str) -> Iterator[tuple[str, PretrainedCfg]]:
 
 def catalogue(top1: dict[tuple[str, int], float]) -> dict[str, Any]:
     """All of it, as it is stored."""
-    families, prepared, heads, taken, licenses, data = (Table() for _ in range(6))
+    families, prepared, heads, taken, translators, licenses, data = (Table() for _ in range(7))
     architectures: dict[str, list[Any]] = {}
     left_out: list[str] = []
     started = time.monotonic()
@@ -214,6 +259,7 @@ def catalogue(top1: dict[tuple[str, int], float]) -> dict[str, Any]:
             heads.add(",".join(facts.head)),
             taken.add([*options(module), *(["pretrained_cfg"] * special)]),
             int(head is not None),
+            translators.add(translator(name)),
             weights,
         ]
         if len(architectures) % 50 == 0:
@@ -226,6 +272,7 @@ def catalogue(top1: dict[tuple[str, int], float]) -> dict[str, Any]:
         "preprocessing": prepared.values,
         "heads": heads.values,
         "options": taken.values,
+        "translators": translators.values,
         "licenses": licenses.values,
         "data": data.values,
         "architectures": architectures,

@@ -34,6 +34,7 @@ def zoo_backbones() -> Iterator[zoo.Backbone]:
             head="head.fc",
             options=("drop_rate", "global_pool"),
             preprocessing=preprocessing,
+            translate="timm.models.vgg:_filter_fn",
             stages=_stages(convolutions, layers=3 if normed else 2),
             gmacs=gmacs,
             summary=f"{sum(convolutions) + 3} layers of 3x3 convolutions{' with batch normalisation' * normed}.",

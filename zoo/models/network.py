@@ -23,10 +23,10 @@ _SHAPE_ERRORS: Final = (
 
 
 #: What a network says of itself. A module may have a parameter or a child of such a name.
-_FACTS: Final = frozenset(
-    ("spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind", "own", "preprocessing")
-    + ("head_names", "tap")
-)
+_FACTS: Final = {
+    "spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind", "own", "preprocessing",
+    "head_names", "tap",
+}  # fmt: skip
 
 
 class Network(nn.Module):

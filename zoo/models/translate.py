@@ -3,11 +3,12 @@
 A backbone's `translate` is called as `translate(tensors, module)`: the file's tensors by the file's names, and the
 network without values. It returns the tensors by the network's names. timm's `checkpoint_filter_fn` are such functions.
 It is called twice: with tensors that have shapes and no values, so that the result can be compared with the network
-before memory is taken, then with the mapped file.
+before memory is taken, then with the mapped file. A function of one argument is given the tensors alone.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,7 +80,8 @@ def translate(spec: Backbone, tensors: Mapping[str, Tensor], module: nn.Module) 
     function = targets.load(spec.translate, plugin=spec.plugin)
     try:
         with torch.no_grad():
-            found: Any = function(dict(tensors), module)
+            alone = len(inspect.signature(function).parameters) == 1
+            found: Any = function(dict(tensors)) if alone else function(dict(tensors), module)
     except Exception as error:
         raise IntegrityError("translation failed", why=f"{type(error).__name__}: {error}") from error
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):

@@ -2,13 +2,15 @@
 
     {"schema": 1, "timm": VERSION,
      "families": [...], "preprocessing": [[input_size, mean, std, interpolation, crop_pct, crop_mode], ...],
-     "heads": [...], "options": [[name, ...], ...], "licenses": [...], "data": [...],
-     "architectures": {NAME: [family, params, num_features, gmacs, preprocessing, head, options, encoder, weights]}}
+     "heads": [...], "options": [[name, ...], ...], "translators": [...], "licenses": [...], "data": [...],
+     "architectures": {NAME: [family, params, num_features, gmacs, preprocessing, head, options, encoder, translator,
+                              weights]}}
 
 `weights` is a list, the default first, of [tag, preprocessing, license, data, num_classes, top1, extra, source,
-sha256_prefix], the empty end left out. Family, preprocessing, head, options, license and data are indices into the
-lists above. `encoder` is 1 where timm's model has no classifier and ours is put behind it. `extra` is the `img_size`
-that these weights need, or an object of builder options. No source means the repository on the Hub of the same name.
+sha256_prefix], the empty end left out. Family, preprocessing, head, options, translator, license and data are indices
+into the lists above. `encoder` is 1 where timm's model has no classifier and ours is put behind it. `extra` is the
+`img_size` that these weights need, or an object of builder options. No source means the repository on the Hub of the
+same name.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, Final
 import zoo
 
 PATH: Final = Path(__file__).with_name("catalogue.json")
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 #: Where timm's own function, or ours around an encoder, builds an architecture.
 _BUILDERS: Final = ("timm.models:", "zoo_plugins.backbones.timm.encoder:")
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -46,10 +48,10 @@ class Catalogue:
 
     def backbones(self) -> Iterator[zoo.Backbone]:
         """Every architecture."""
-        families, heads = self.content["families"], self.content["heads"]
+        families, heads, translators = (self.content[key] for key in ("families", "heads", "translators"))
         options = [tuple(names) for names in self.content["options"]]
         for name, record in self.content["architectures"].items():
-            family, params, num_features, gmacs, prepared, head, option, encoder, _ = record
+            family, params, num_features, gmacs, prepared, head, option, encoder, translator, _ = record
             preprocessing = self.prepared[prepared]
             yield zoo.Backbone(
                 name,
@@ -64,6 +66,7 @@ class Catalogue:
                 preprocessing,
                 None,
                 gmacs,
+                translate=translators[translator],
             )
 
     def weights(self) -> Iterator[zoo.Weights]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import timm
 import timm.models
 import torch
@@ -47,8 +51,14 @@ def find(name: str, made_for: str) -> zoo.Backbone | None:
         input_size=preprocessing.input_size,
         head=",".join(heads),
         preprocessing=preprocessing,
+        translate=_translator(build),
         summary=f"Found in timm {timm.__version__}; the catalogue describes timm {made_for}.",
     )
+
+
+def _translator(build: Callable[..., nn.Module]) -> Callable[..., Any] | None:
+    """What timm passes files of such models through, by the name it usually has."""
+    return getattr(sys.modules[build.__module__], "checkpoint_filter_fn", None)
 
 
 def _width(head: nn.Module) -> int | None:

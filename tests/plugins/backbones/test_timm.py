@@ -77,10 +77,19 @@ def test_weights_say_what_timms_configuration_says() -> None:
         assert (weights.license, weights.num_classes) == (config.license, config.num_classes)
         assert weights.default is (get_pretrained_cfg(weights.arch).tag == weights.tag)
         if config.hf_hub_id:
-            assert weights.source == f"hf://{config.hf_hub_id}@main/model.safetensors"
+            file = config.hf_hub_filename or "model.safetensors"
+            assert weights.source == f"hf://{config.hf_hub_id}@main/{file}"
         else:
             assert weights.source == config.url
             assert weights.source.endswith(f"-{weights.sha256_prefix}.pth")
+
+
+def test_no_tag_wants_what_the_catalogue_cannot_say() -> None:
+    """An offset of labels, or a function of the model's own, would change what is loaded."""
+    for name in KNOWN_TAGS:
+        config = get_pretrained_cfg(name)
+        assert not config.label_offset
+        assert not isinstance(config.custom_load, str)
 
 
 def test_specs_pass_the_checks_and_agree_with_each_other() -> None:
@@ -187,8 +196,8 @@ def test_another_timm_is_asked_for_what_the_catalogue_lacks(monkeypatch: pytest.
 
 def test_a_catalogue_of_another_schema_is_refused(tmp_path) -> None:
     path = tmp_path / "catalogue.json"
-    path.write_text('{"schema": 2}')
-    with pytest.raises(ValueError, match="schema 2, not 1"):
+    path.write_text('{"schema": 1}')
+    with pytest.raises(ValueError, match="schema 1, not 2"):
         catalogue.read(path)
 
 
