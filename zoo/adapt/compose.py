@@ -61,7 +61,8 @@ def compose(
         preprocessing: of a module of your own that is given raw samples.
         registry: where names are looked up; None = the default registry.
         store: where features are kept; None = the store of this process.
-        options: hyper-parameters of the strategy.
+        options: hyper-parameters of the strategy. `head` may be a module of your own (a copy is used) or a callable
+            such as `nn.Linear`, called as `head(num_features, outputs)`, where the strategy trains its head.
 
     Raises:
         NotFoundError: no such backbone, weights or strategy.
@@ -73,7 +74,8 @@ def compose(
         raise UsageError(f"seed {seed} is out of range", hint="Give a whole number from 0 to 4294967295.")
     registry = registry or default()
     placement = choose(accelerator, precision)
-    spec, made = make_strategy(strategy, options, registry)
+    with registry.blaming():
+        spec, made = make_strategy(strategy, options, registry)
     said: str | None = None
     if isinstance(backbone, nn.Module):
         if weights != "default":
@@ -86,7 +88,8 @@ def compose(
         found, chosen = registry.resolve(backbone, weights)
         if chosen is not None and isinstance(weights, (str, Path)) and is_path(str(weights)):
             chosen, said = identify(Path(chosen.source.removeprefix("file:")), chosen, found, registry)
-        source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
+        with registry.blaming(found.plugin):
+            source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
     learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
     learner.advice = [said] if said else []
     named = backbone.full_name if isinstance(backbone, Backbone) else backbone
@@ -114,7 +117,7 @@ def make_strategy(
         spec, made = None, dataclasses.replace(strategy, **options) if options else strategy  # type: ignore[type-var]
     else:
         spec = strategy if isinstance(strategy, Strategy) else registry.strategy(strategy)
-        make = load(spec.make)
+        make = load(spec.make, plugin=spec.plugin)
         check_names(make, spec.name, options)
         made = make(**{**spec.options, **options})
     if not isinstance(made, (ClosedForm, Gradient)):

@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo import __version__
 from zoo.adapt.absent import AbsentStrategy
-from zoo.adapt.heads import head_kind
+from zoo.adapt.heads import OWN, head_kind
 from zoo.adapt.learner import Learner
 from zoo.adapt.record import DONE, RUNNING, SCHEMA
 from zoo.adapt.source import NamedSource
@@ -127,6 +127,8 @@ def _strategy_facts(learner: Learner, versions: Mapping[str, str | None]) -> dic
 
 
 def _option(name: str, value: Any) -> Any:
+    if name == "head" and not isinstance(value, str):
+        return OWN
     return describe_teacher(value) if name == "teacher" else plain(value)
 
 

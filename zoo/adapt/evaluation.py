@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
+from zoo.catalog.tables import html_table
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.errors import DataError, TrainingError
 
@@ -110,11 +111,8 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         header, rows, left = self._table()
-        cells = "".join(
-            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
-            for tag, row in [("th", header), *(("td", row) for row in rows)]
-        )
-        return f"<p>{escape(self.sentence())}</p><table>{cells if rows else ''}</table><p>{escape(left)}</p>"
+        table = html_table(header, rows) if rows else ""
+        return f"<p>{escape(self.sentence())}</p>{table}" + (f"<p>{escape(left)}</p>" if left else "")
 
     def sentence(self) -> str:
         """The scores in one line."""

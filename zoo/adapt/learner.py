@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabiliti
 from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
+from zoo.catalog.tables import facts_table
 from zoo.data.dataset import Split
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
@@ -37,6 +39,8 @@ from zoo.models.network import Network
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
+P = ParamSpec("P")
+T = TypeVar("T")
 #: Called with (what, done, total) while something long runs.
 Progress = Callable[[str, int, int], None]
 
@@ -58,6 +62,17 @@ class Fitted:
     evaluation: Evaluation
     history: list[dict[str, Any]]
     record: dict[str, Any]
+
+
+def _blaming(method: Callable[Concatenate[Learner, P], T]) -> Callable[Concatenate[Learner, P], T]:
+    """What a plugin raises inside names it; see `zoo.catalog.blame`."""
+
+    @functools.wraps(method)
+    def wrapped(self: Learner, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.registry.blaming(self.source.spec.plugin if self.source.spec else None):
+            return method(self, *args, **kwargs)
+
+    return wrapped
 
 
 class Learner:
@@ -102,6 +117,7 @@ class Learner:
 
     # -- learning --------------------------------------------------------------------------------------------------
 
+    @_blaming
     def fit(
         self,
         train: Any,
@@ -319,6 +335,7 @@ class Learner:
 
     # -- using -----------------------------------------------------------------------------------------------------
 
+    @_blaming
     def evaluate(self, test: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Evaluation:
         """Evaluate on labelled data: its `test` split, else `val`, else all of it.
 
@@ -347,6 +364,7 @@ class Learner:
             return (found > 0.5).astype(np.int64)
         return found[:, 0] if found.shape[1] == 1 else found
 
+    @_blaming
     def predict_proba(self, x: Any) -> np.ndarray:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         model = self.model
@@ -452,6 +470,19 @@ class Learner:
 
         self._fitted()
         return publish(self, name, license=license, replace=replace, default=default)
+
+    def _repr_html_(self) -> str:
+        weights = self.source.weights.name if self.source.weights else None
+        facts = {
+            "backbone": self.source.name,
+            "weights": weights or ("its own" if self.source.spec is None else "random"),
+            "strategy": self.strategy_name,
+            "tap": self.source.tap,
+            "device": f"{self.placement.device}, {self.placement.precision}",
+            "state": None if self.fitted else "not fitted",
+        }
+        found = self.fitted.evaluation._repr_html_() if self.fitted else ""
+        return facts_table("Learner", facts) + found
 
     def __repr__(self) -> str:
         weights = self.source.weights.name if self.source.weights else self.source.name

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from zoo.catalog.near import nearest
@@ -110,4 +110,6 @@ def _say(hint: Any) -> str:
         return " or ".join(_say(part) for part in typing.get_args(hint))
     if origin is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
+    if origin is Callable:
+        return "a callable"
     return _WORDS[hint] if hint in _WORDS else getattr(hint, "__name__", str(hint))

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
 from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
-from zoo.adapt.heads import check_head
+from zoo.adapt.heads import OWN, check_head
 from zoo.adapt.learner import Fitted, Learner
 from zoo.adapt.record import RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
@@ -122,6 +122,7 @@ def load(
     run: str | Path,
     *,
     backbone: nn.Module | None = None,
+    head: Callable[..., nn.Module] | None = None,
     accelerator: str = "auto",
     precision: str | None = None,
     registry: Registry | None = None,
@@ -133,6 +134,7 @@ def load(
     Args:
         run: the folder.
         backbone: the module, for a run that was composed from a module of your own (a copy is filled).
+        head: the head, for a run that was composed with one of your own.
         accelerator: "auto", "cpu", "cuda" ...
         precision: None = the one it was fitted in, where that is possible here.
         registry: where its plugins are looked up; None = the default registry.
@@ -149,19 +151,20 @@ def load(
     composition = record["composition"]
     placement = choose(accelerator, precision or _possible(accelerator, record["precision"]))
     task = Task(record["task"]["kind"], tuple(record["task"]["classes"]))
-    spec, strategy = _strategy(composition, registry, run)
+    spec, strategy = _strategy(composition, registry, run, head)
     where = run / _TENSORS
     tensors = read_tensors(where)
     source = _source(composition, record, registry, backbone)
     if not composition["embedded"]:
         tensors = {**_source_tensors(source, composition), **tensors}
-    network = _network(source, record, _under("backbone.", tensors), where)
-    head = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
+    with registry.blaming(composition["backbone"].get("plugin")):
+        network = _network(source, record, _under("backbone.", tensors), where)
+        filled = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
     if not network.knows_width:  # no batch was seen yet
         network.note_width(composition["num_features"])
     learner = Learner(source, strategy, spec, placement=placement, seed=record["seed"], registry=registry)
     learner.fitted = Fitted(
-        model=Model(network, head).to(placement.device).eval(),
+        model=Model(network, filled).to(placement.device).eval(),
         task=task,
         evaluation=Evaluation.from_json(record["metrics"]),
         history=history,
@@ -184,9 +187,17 @@ def model_tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def _strategy(
-    composition: Mapping[str, Any], registry: Registry, run: Path
+    composition: Mapping[str, Any], registry: Registry, run: Path, own: Callable[..., nn.Module] | None
 ) -> tuple[Strategy | None, ClosedForm | Gradient]:
     facts, head = composition["strategy"], composition.get("head")
+    options = facts["options"]
+    if options.get("head") == OWN:
+        # One that a name makes, such as nn.Linear's, need not be given.
+        options = {**options, "head": own if own is not None else head}
+        if options["head"] is None:
+            raise UsageError(
+                "this run was composed with a head of your own", hint="Give it: zoo.load(run, head=module or callable)."
+            )
     name, plugin, version = facts["name"], facts["plugin"], facts["plugin_version"]
     try:
         if not plugin:
@@ -201,7 +212,7 @@ def _strategy(
         absent = AbsentStrategy(name, plugin, version, facts["options"], head)
         return Strategy(name, "closed-form", AbsentStrategy, plugin=plugin or ""), absent
     with _damage(f"the strategy {name} does not take the options of {run / RUN}"):
-        return make_strategy(spec, facts["options"], registry)
+        return make_strategy(spec, options, registry)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.adapt.heads import build_head, check_head
+from zoo.adapt.heads import Head, build_head, check_head
 from zoo.adapt.options import at_least_zero, below_one, check_types, one_of, positive
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import UsageError
@@ -211,7 +211,7 @@ class Gradient(ABC):
         momentum: of "sgd".
         schedule: "cosine" (warm-up over the first 5 % of the steps, then down to 0) or "constant".
         clip: largest norm of the gradient; None = no clipping.
-        head: "linear" or "mlp(N)".
+        head: "linear" or "mlp(N)"; or one of your own, a module or `head(num_features, outputs) -> nn.Module`.
 
     Raises:
         UsageError: an option of the wrong type or out of range. A `__post_init__` of a subclass calls this one first.
@@ -225,7 +225,7 @@ class Gradient(ABC):
     momentum: float = 0.9
     schedule: str = "cosine"
     clip: float | None = 1.0
-    head: str = "linear"
+    head: Head = "linear"
 
     needs: ClassVar[frozenset[str]] = frozenset()
     #: Fewest epochs when `epochs` is None.

@@ -52,6 +52,12 @@ class PluginReport:
     traceback: str | None = None
     seconds: float = 0.0
 
+    def _repr_html_(self) -> str:
+        from zoo.catalog.tables import changed, facts_table
+
+        facts = changed(self)
+        return facts_table(f"Plugin {facts.pop('name')}", facts)
+
 
 @dataclass(slots=True)
 class Loaded:

@@ -19,8 +19,9 @@ from zoo.catalog.index import Index
 from zoo.catalog.loaded import Loaded, PluginReport
 from zoo.catalog.lookup import Lookup
 from zoo.catalog.plugins import Host
-from zoo.catalog.rows import backbone_row
+from zoo.catalog.rows import backbone_cells, backbone_row, plugin_cells, strategy_cells, weights_cells
 from zoo.catalog.spec import Backbone, Strategy, Weights
+from zoo.catalog.tables import Listing
 from zoo.errors import PluginError, UsageError
 from zoo.settings import Settings
 
@@ -119,7 +120,7 @@ class Registry:
             found = select.licensed(index, found, license)
         if pulled is not None:
             found = select.pulled(index, found, pulled, self._is_pulled)
-        return sorted(found, key=lambda one: names.natural(one.name))
+        return Listing(sorted(found, key=lambda one: names.natural(one.name)), backbone_cells)
 
     def backbone(self, name: str) -> Backbone:
         """The backbone called `arch` or `plugin/arch`, or an alias; a tag is allowed and passed over.
@@ -144,7 +145,7 @@ class Registry:
             pattern: a name, an alias, or a glob over `arch.tag` and `arch` (with `/`: over `plugin/arch[.tag]`).
         """
         found = select.matching_weights(self._current(), pattern)
-        return sorted(found, key=lambda one: names.natural(one.name))
+        return Listing(sorted(found, key=lambda one: names.natural(one.name)), weights_cells)
 
     def weights_of(self, backbone: Backbone) -> list[Weights]:
         """The weights that fit a backbone: those of registry files first, then those of plugins."""
@@ -179,7 +180,8 @@ class Registry:
 
     def strategies(self) -> list[Strategy]:
         """Every strategy, each short name once."""
-        return [providers[0] for _, providers in sorted(self._current().strategies.items())]
+        found = (providers[0] for _, providers in sorted(self._current().strategies.items()))
+        return Listing(found, strategy_cells)
 
     def strategy(self, name: str) -> Strategy:
         """The strategy called `name` or `plugin/name`; `-` and `_` are the same.
@@ -203,7 +205,7 @@ class Registry:
     def reports(self) -> list[PluginReport]:
         """One report for each plugin found, by name, the failed, disabled and shadowed ones included."""
         self._built()
-        return self._load().reports()
+        return Listing(self._load().reports(), plugin_cells)
 
     def loaded(self, plugin: str) -> Loaded:
         """What is known of one plugin; `-` and `_` are the same.
@@ -212,6 +214,21 @@ class Registry:
             NotFoundError: there is none of that name.
         """
         return self._load().plugins[self._lookup().plugin(plugin)]
+
+    @contextmanager
+    def blaming(self, plugin: str | None = None) -> Iterator[None]:
+        """An error that a plugin's code raises inside is given a note with plugin, distribution and version.
+
+        Args:
+            plugin: of the backbone at hand.
+        """
+        try:
+            yield
+        except Exception as error:
+            from zoo.catalog.blame import blame
+
+            blame(error, self._load().plugins.values(), plugin)
+            raise
 
     def requirements(self) -> list[tuple[PluginReport | None, str, str | None]]:
         """What another machine must install to have these plugins: (plugin, requirement, why it cannot be followed).

@@ -1,11 +1,15 @@
-"""Specs as rows of plain values, as `--json` prints them."""
+"""Specs as rows: of plain values, as `--json` prints them, and of text, for tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zoo.catalog.spec import Backbone, Weights
+from zoo.catalog.spec import Backbone, Strategy, Weights
+from zoo.catalog.tables import count
+
+if TYPE_CHECKING:
+    from zoo.catalog.loaded import PluginReport
 
 
 def backbone_row(
@@ -35,4 +39,53 @@ def backbone_row(
         "default_weights": default.name if default is not None else None,
         "license": default.license if default is not None else None,
         "pulled": any(map(is_pulled, weights)),
+    }
+
+
+def backbone_cells(spec: Backbone) -> dict[str, str]:
+    """Column -> text, for a table of backbones."""
+    return {
+        "name": spec.name,
+        "plugin": spec.plugin,
+        "family": spec.family,
+        "params": count(spec.params),
+        "features": str(spec.num_features),
+        "input": f"{spec.input} {'x'.join(map(str, spec.input_size))}",
+        "summary": spec.summary,
+    }
+
+
+def strategy_cells(spec: Strategy) -> dict[str, str]:
+    """Column -> text, for a table of strategies."""
+    return {
+        "name": spec.name,
+        "plugin": spec.plugin,
+        "kind": spec.kind,
+        "needs": ", ".join(spec.needs) or "-",
+        "summary": spec.summary,
+    }
+
+
+def weights_cells(spec: Weights) -> dict[str, str]:
+    """Column -> text, for a table of weights."""
+    return {
+        "name": spec.name,
+        "backbone": spec.backbone,
+        "default": "yes" if spec.default else "",
+        "license": spec.license or "-",
+        "trained on": spec.trained_on or "-",
+        "source": spec.source,
+    }
+
+
+def plugin_cells(report: PluginReport) -> dict[str, str]:
+    """Column -> text, for a table of plugins."""
+    return {
+        "name": report.name,
+        "version": report.version or "-",
+        "origin": report.origin,
+        "state": report.state,
+        "gives": ", ".join(f"{number} {what}" for what, number in report.gives.items()),
+        "import": f"{1000 * report.seconds:.0f} ms" if report.seconds else "-",
+        "problem": report.problem or "",
     }

@@ -36,6 +36,18 @@ class _Fixed:
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        """A call that makes it again: only what is not at its default."""
+        from zoo.catalog.tables import changed
+
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed(self).items())})"
+
+    def _repr_html_(self) -> str:
+        from zoo.catalog.tables import changed, facts_table
+
+        facts = changed(self)
+        return facts_table(f"{type(self).__name__} {facts.pop('name', '')}".rstrip(), facts)
+
     def __copy__(self) -> Self:
         return self
 
@@ -48,7 +60,7 @@ class _Fixed:
 
 
 @quick
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Preprocessing(_Fixed):
     """How a raw sample becomes the tensor that the weights were trained on.
 
@@ -70,7 +82,7 @@ class Preprocessing(_Fixed):
 
 
 @quick
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Backbone(_Fixed):
     """One architecture that a plugin offers.
 
@@ -121,7 +133,7 @@ class Backbone(_Fixed):
         return f"{self.plugin}/{self.name}" if self.plugin else self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Strategy(_Fixed):
     """One way to adapt a backbone.
 
@@ -146,7 +158,7 @@ class Strategy(_Fixed):
 
 
 @quick
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Weights(_Fixed):
     """One set of weights for a backbone: where the bytes are, what proves them, what they were trained on.
 

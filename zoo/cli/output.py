@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.catalog.tables import count as count
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -118,16 +120,6 @@ def modes(function: Callable[..., Any]) -> Callable[..., Any]:
 def percent(value: float | None) -> str:
     """0.9543 -> "95.4 %"."""
     return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def count(value: int | None) -> str:
-    """11689512 -> "11.7 M"."""
-    if value is None:
-        return "-"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return str(value)
 
 
 def size(value: int | None) -> str:

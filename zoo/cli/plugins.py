@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from zoo.catalog.rows import plugin_cells
 from zoo.cli.catalog import plain
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, modes
@@ -49,30 +49,21 @@ def plugins_verb(settings: Settings, verbose: bool, check: str | None, requireme
 def _list(reports: list[PluginReport], verbose: bool, out: Output) -> None:
     keys = (*KEYS, "traceback") if verbose else KEYS
     rows = [{key: plain(getattr(report, key)) for key in keys} for report in reports]
-    out.data(rows, lambda console: _draw(console, rows, verbose))
+    out.data(rows, lambda console: _draw(console, reports, verbose))
 
 
-def _draw(console: Console, rows: Iterable[dict[str, Any]], verbose: bool) -> None:
+def _draw(console: Console, reports: list[PluginReport], verbose: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in (*COLUMNS, *(("distribution", "where") if verbose else ())):
         table.add_column(title, justify="right" if title == "import" else "left")
-    for row in rows:
-        cells = [
-            row["name"],
-            row["version"] or "-",
-            row["origin"],
-            row["state"],
-            ", ".join(f"{number} {what}" for what, number in row["gives"].items()),
-            f"{1000 * row['seconds']:.0f} ms" if row["seconds"] else "-",
-            row["problem"] or "",
-        ]
-        table.add_row(*cells, *((row["distribution"] or "-", row["where"]) if verbose else ()))
+    for report in reports:
+        table.add_row(*plugin_cells(report).values(), *((report.distribution or "-", report.where) if verbose else ()))
     console.print(table)
-    for row in rows:
-        if row.get("traceback"):
-            console.print(f"\n{row['name']}, at {row['stage']}:\n{row['traceback'].rstrip()}")
+    for report in reports:
+        if verbose and report.traceback:
+            console.print(f"\n{report.name}, at {report.stage}:\n{report.traceback.rstrip()}")
 
 
 def _check(registry: Registry, name: str, verbose: bool, out: Output) -> None:

@@ -54,16 +54,17 @@ def load_backbone(
     settings = registry.settings if registry is not None else Settings()
     spec, chosen = _resolve(name, weights, registry)
     pulled = pull(chosen, settings=settings, registry=registry, progress=progress) if chosen is not None else None
-    network = load_network(
-        spec,
-        chosen,
-        pulled.path if pulled else None,
-        in_chans=in_chans,
-        tap=tap,
-        seed=seed,
-        num_classes=num_classes,
-        settings=settings,
-    )
+    with _registry(registry).blaming(spec.plugin):
+        network = load_network(
+            spec,
+            chosen,
+            pulled.path if pulled else None,
+            in_chans=in_chans,
+            tap=tap,
+            seed=seed,
+            num_classes=num_classes,
+            settings=settings,
+        )
     return network.to(placement.device)
 
 

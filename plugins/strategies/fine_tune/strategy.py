@@ -60,8 +60,8 @@ class Tuning(Gradient):
         )
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
-        """Give the head the probe's solution, where `init` says so."""
-        if self.init == "probe" and context.features is not None:
+        """Give the head the probe's solution, where `init` says so and the head is not one of your own."""
+        if self.init == "probe" and isinstance(self.head, str) and context.features is not None:
             solved = _probe(self.head, *context.features(), context)
             model.head.load_state_dict(solved.state_dict())
         return {}
