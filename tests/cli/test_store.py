@@ -307,6 +307,28 @@ def test_gc_removes_nothing_while_a_lock_is_damaged(here: Machine) -> None:
     assert len(here.blobs()) == 1
 
 
+def test_features_are_listed_and_trimmed(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        folder = here.home / "features" / f"{number:064x}"
+        folder.mkdir(parents=True)
+        (folder / "space.json").write_text(json.dumps({"schema": 1, "facts": {"backbone": f"net{number}"}}))
+        (folder / "shard.safetensors").write_bytes(b"x" * 1000)
+        os.utime(folder / "space.json", (number * 1000, number * 1000))
+    found = here("cache", "ls", "--json").json
+    assert [row["backbone"] for row in found["features"]] == ["net2", "net1"]
+    assert found["features_bytes"] == sum(row["bytes"] for row in found["features"])
+    assert "net1" in here("cache", "ls").out
+    assert here("cache", "gc", "--json").json["features"] == []
+    monkeypatch.setenv("ZOO_FEATURES_LIMIT", "1500")
+    would = here("cache", "gc", "--dry-run", "--json").json
+    assert [row["backbone"] for row in would["features"]] == ["net1"]
+    assert len(list((here.home / "features").iterdir())) == 2
+    assert here("cache", "gc", "--json").json["freed"] == would["freed"] > 1000
+    assert [path.name for path in (here.home / "features").iterdir()] == [f"{2:064x}"]
+    assert here("cache", "gc", "--features").code == 0
+    assert list((here.home / "features").iterdir()) == []
+
+
 def test_cache_verbs_are_near(here: Machine) -> None:
     said = here("cache", "lss")
     assert said.code == 2

@@ -58,25 +58,29 @@ def kept_features(settings: Settings, *, facts: bool = True) -> list[Kept]:
     return sorted(found, key=lambda one: one.used, reverse=True)
 
 
-def trim_features(settings: Settings, limit: int | None = None, *, keep: Collection[str] = ()) -> list[Kept]:
+def trim_features(
+    settings: Settings, limit: int | None = None, *, keep: Collection[str] = (), dry_run: bool = False
+) -> list[Kept]:
     """Remove the spaces that were used longest ago until the rest fits, and files that a killed process left.
 
     Args:
         limit: bytes; None = `settings.features_limit`; 0 removes all.
         keep: keys of spaces that stay in any case.
+        dry_run: only say which.
 
     Returns:
         What was removed.
     """
     limit = settings.features_limit if limit is None else limit
-    _sweep(settings.features)
+    if not dry_run:
+        _sweep(settings.features)
     spaces = kept_features(settings)
     size = sum(one.nbytes for one in spaces)
     removed = []
     for space in reversed(spaces):
         if size <= limit:
             break
-        if space.key not in keep and _remove(space.path):
+        if space.key not in keep and (dry_run or _remove(space.path)):
             removed.append(space)
             size -= space.nbytes
     return removed

@@ -109,10 +109,13 @@ def cache_verb() -> None:
 @modes
 @click.pass_obj
 def ls_verb(settings: Settings, out: Output) -> None:
-    """List the files of the store: their size, and the names that need them."""
+    """List the files of the store: their size, and the names that need them; then the features that are kept."""
+    from zoo.adapt.kept import kept_features
     from zoo.weights.remove import blobs
 
     found = blobs(open_registry(settings, out))
+    kept = kept_features(settings)
+    features = sum(one.nbytes for one in kept)
     total = sum(one.bytes for one in found)
     orphans = sum(not one.uses for one in found)
 
@@ -123,23 +126,61 @@ def ls_verb(settings: Settings, out: Output) -> None:
         if found:
             console.print(table)
         console.print(f"{len(found)} files, {size(total)}, in {settings.blobs}")
+        if kept:
+            table = table_of("size", "features of", "", "last used", right=("size",))
+            for one in kept:
+                table.add_row(size(one.nbytes), _network(one), one.key[:12], _day(one.used))
+            console.print()
+            console.print(table)
+            console.print(f"{len(kept)} networks, {size(features)}, in {settings.features}")
 
-    rows = [one.row() for one in found]
-    out.data({"home": str(settings.home), "blobs": rows, "bytes": total, "orphans": orphans}, draw)
+    facts = {
+        "home": str(settings.home),
+        "blobs": [one.row() for one in found],
+        "bytes": total,
+        "orphans": orphans,
+        "features": [_kept_row(one) for one in kept],
+        "features_bytes": features,
+    }
+    out.data(facts, draw)
+
+
+def _network(one: Any) -> str:
+    """The backbone, as far as the folder says."""
+    backbone = one.facts.get("backbone")
+    name = backbone.get("name") if isinstance(backbone, dict) else backbone
+    return str(name or "?")
+
+
+def _day(seconds: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d")
+
+
+def _kept_row(one: Any) -> dict[str, Any]:
+    return {"path": str(one.path), "bytes": one.nbytes, "backbone": _network(one), "used": one.used}
 
 
 @cache_verb.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and touch nothing.")
+@click.option(
+    "--features", "all_features", is_flag=True, help="Remove all kept features too; they can be computed again."
+)
 @modes
 @click.pass_obj
-def gc_verb(settings: Settings, dry_run: bool, out: Output) -> None:
-    """Remove the files that no name needs, and what killed programs left.
+def gc_verb(settings: Settings, dry_run: bool, all_features: bool, out: Output) -> None:
+    """Remove the files that no name needs, what killed programs left, and features beyond their limit.
 
-    Needed is what a registry file, zoo.lock here, or a project that pulled into this store names.
+    Needed is what a registry file, zoo.lock here, or a project that pulled into this store names. The limit of
+    features is ZOO_FEATURES_LIMIT; those used longest ago go first.
     """
+    from zoo.adapt.kept import trim_features
     from zoo.weights.remove import YOUNG_S, collect
 
     done = collect(open_registry(settings, out), dry_run=dry_run)
+    trimmed = trim_features(settings, 0 if all_features else None, dry_run=dry_run)
+    freed = done.freed + sum(one.nbytes for one in trimmed)
     if done.young:
         out.note(f"note: {len(done.young)} files without a name are younger than {YOUNG_S} s, and stay for now")
 
@@ -148,11 +189,15 @@ def gc_verb(settings: Settings, dry_run: bool, out: Output) -> None:
             console.print(f"{size(one.bytes):>9}  {one.sha256[:12]}")
         for path, count in done.parts:
             console.print(f"{size(count):>9}  {path.name}")
-        console.print(f"{size(done.freed)} {'would be freed' if dry_run else 'freed'}")
+        for one in trimmed:
+            console.print(f"{size(one.nbytes):>9}  features of {_network(one)}")
+        console.print(f"{size(freed)} {'would be freed' if dry_run else 'freed'}")
 
     parts = [{"path": str(path), "bytes": count} for path, count in done.parts]
     removed = [one.row() for one in done.blobs]
-    out.data({"dry_run": dry_run, "removed": removed, "parts": parts, "freed": done.freed}, draw)
+    features = [_kept_row(one) for one in trimmed]
+    facts = {"dry_run": dry_run, "removed": removed, "parts": parts, "features": features, "freed": freed}
+    out.data(facts, draw)
 
 
 @cache_verb.command("add")
