@@ -38,6 +38,7 @@ VERBS: Final = {
     "predict": "use",
     "rank": "choose",
     "audit": "choose",
+    "new-plugin": "scaffold",
     "demo": "demo",
     "doctor": "doctor",
     "env": "doctor",
@@ -59,7 +60,7 @@ class Verbs(click.Group):
         if VERBS[cmd_name] in ("catalog", "plugins"):
             gc.disable()  # thousands of specs live until the process ends; looking for garbage among them costs a tenth
         module = importlib.import_module(f"zoo.cli.{VERBS[cmd_name]}")
-        return getattr(module, f"{cmd_name}_verb")
+        return getattr(module, f"{cmd_name.replace('-', '_')}_verb")
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in VERBS:
