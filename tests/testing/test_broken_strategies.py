@@ -91,7 +91,7 @@ class PreparesInSilence(Means):
 @dataclass(frozen=True, kw_only=True)
 class Rolls(Means):
     def solve(self, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
-        noise = torch.from_numpy(np.random.normal(size=features.shape)).float()
+        noise = torch.from_numpy(np.random.default_rng().normal(size=features.shape)).float()
         return super().solve(features + noise, targets, context)
 
 
@@ -237,7 +237,7 @@ class Thaws(Plain):
 @dataclass(frozen=True, kw_only=True)
 class Shuffles(Plain):
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
-        order = torch.from_numpy(np.random.permutation(len(batch.y)))
+        order = torch.from_numpy(np.random.default_rng().permutation(len(batch.y)))
         return {"loss": task_loss(model(batch.x), batch.y[order], context.task)}
 
 
