@@ -65,7 +65,7 @@ def plugins() -> list[PluginReport]:
 
 
 def register(plugin: Any, name: str | None = None) -> str:
-    """Add a module or object with `@zoo.hookimpl` functions; returns its name.
+    """Add a module or object with `@zoo.hookimpl` functions, or one backbone or strategy spec; returns its name.
 
     Raises:
         UsageError: another plugin has the name.

@@ -33,10 +33,11 @@ def build_wheel(
     return path
 
 
-def pip_install(target: Path, wheels: Iterable[Path]) -> None:
-    """Install wheels into a folder of their own, without any index."""
+def pip_install(target: Path, wheels: Iterable[Path | str], *, links: Path | None = None) -> None:
+    """Install wheels, or what is called so in the folder `links`, into a folder of their own, without any index."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
     options = ["--disable-pip-version-check", "--no-warn-script-location", "--target", str(target)]
+    options += ["--find-links", str(links)] if links is not None else []
     done = subprocess.run([*command, *options, *map(str, wheels)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from zoo import __version__
+from zoo.catalog.hookspecs import hookimpl
 from zoo.catalog.installed import Distribution, installed
-from zoo.catalog.spec import NAME
+from zoo.catalog.spec import NAME, Backbone, Strategy
 from zoo.errors import UsageError
 
 #: Each module directly inside these packages is a built-in plugin, named as the module.
@@ -86,11 +87,13 @@ def find(*, builtins: bool = True, entry_points: bool = True, folder: Path | Non
 
 
 def given(plugin: Any, name: str | None = None) -> Candidate:
-    """A candidate for an object: a module, a class (made without arguments) or an instance.
+    """A candidate for an object: a module, a class (made without arguments) or an instance; or for one spec.
 
     Raises:
         UsageError: `name` cannot be a plugin's name.
     """
+    if isinstance(plugin, Backbone | Strategy):
+        plugin, name = _OneSpec(plugin), plugin.name if name is None else name
     own = getattr(plugin, "__name__", None) or type(plugin).__name__
     chosen = name if name is not None else str(own).rpartition(".")[2]
     if not isinstance(chosen, str) or not NAME.fullmatch(chosen):
@@ -102,6 +105,21 @@ def given(plugin: Any, name: str | None = None) -> Candidate:
         where = str(own)
     load = plugin if isinstance(plugin, type) else lambda: plugin
     return Candidate(chosen, "object", load, where, _version=str(version) if version is not None else None)
+
+
+class _OneSpec:
+    """A plugin that gives one spec."""
+
+    def __init__(self, spec: Backbone | Strategy) -> None:
+        self.spec = spec
+
+    @hookimpl
+    def zoo_backbones(self) -> list[Backbone]:
+        return [self.spec] if isinstance(self.spec, Backbone) else []
+
+    @hookimpl
+    def zoo_strategies(self) -> list[Strategy]:
+        return [self.spec] if isinstance(self.spec, Strategy) else []
 
 
 def in_folder(folder: Path) -> list[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ from zoo.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zoo.catalog.loaded import PluginReport
+    from zoo.catalog.loaded import Loaded, PluginReport
     from zoo.catalog.registry import Registry
 
 #: Keys of one row of `zoo plugins --json`; with -v also `traceback`.
@@ -67,27 +68,52 @@ def _draw(console: Console, reports: list[PluginReport], verbose: bool) -> None:
 
 
 def _check(registry: Registry, name: str, verbose: bool, out: Output) -> None:
-    """Look at what can be known without torch first; only a plugin that is sound so far is built."""
+    """What can be known without torch first; only a plugin that is sound so far is built and held to the contract."""
     from zoo.catalog.check import check
 
     loaded = registry.loaded(name)
-    found = list(check(loaded, registry))
+    rows = [
+        {"check": what, "state": "failed" if why else "ok", "what": why or ""} for what, why in check(loaded, registry)
+    ]
     if verbose and loaded.traceback:
         out.note(loaded.traceback.rstrip())
-    wrong = [f"{what}: {problem}" for what, problem in found if problem]
+    if not any(row["what"] for row in rows):
+        rows += _contract(loaded, out)
+    wrong = [row for row in rows if row["state"] == "failed"]
     if wrong:
-        raise PluginError(
-            f"the {loaded.candidate.known_as} has {len(wrong)} problem{'s' * (len(wrong) > 1)}",
-            why="\n".join(wrong),
-            hint=None if verbose else f"For the traceback, if there is one: zoo plugins --check {loaded.name} -v",
+        error = PluginError(
+            f"the {loaded.candidate.known_as} fails {len(wrong)} of {len(rows)} checks",
+            why="\n".join(f"{row['check']}: {row['what']}" for row in wrong),
+            hint=None
+            if verbose or not loaded.traceback
+            else f"For the traceback: zoo plugins --check {loaded.name} -v",
         )
-    facts = {
-        "name": loaded.name,
-        "version": loaded.candidate.version,
-        "ok": True,
-        "checks": [what for what, _ in found],
-    }
-    out.data(facts, lambda console: console.print(f"{loaded.name}: {len(found)} checks, nothing is wrong"))
+        error.facts = {"name": loaded.name, "version": loaded.candidate.version, "ok": False, "checks": rows}
+        raise error
+    facts = {"name": loaded.name, "version": loaded.candidate.version, "ok": True, "checks": rows}
+    skipped = sum(row["state"] == "skipped" for row in rows)
+
+    def draw(console: Console) -> None:
+        console.print(f"{loaded.name}: {len(rows) - skipped} checks, nothing is wrong; {skipped} do not apply")
+        for row in rows if verbose else ():
+            console.print(f"  {row['state']:<8}{row['check']}" + (f": {row['what']}" if row["what"] else ""))
+
+    out.data(facts, draw)
+
+
+def _contract(loaded: Loaded, out: Output) -> Iterator[dict[str, str]]:
+    """Hold it to `zoo.testing.PluginContract`."""
+    if loaded.candidate.origin == "file" and Settings().plugins_dir is None:
+        out.note("note: for the whole contract set ZOO_PLUGINS_DIR instead of --plugins-dir")
+        return
+    from zoo.testing import check
+
+    few = len(loaded.backbones) <= RUN_AT_MOST
+    if not few:
+        out.note(f"note: of more than {RUN_AT_MOST} backbones only the declared facts are compared")
+    for finding in check(loaded.name, runs=("*",) if few else ()):
+        what = " ".join(filter(None, (finding.what, finding.change)))
+        yield {"check": f"{finding.kind} {finding.name} {finding.check}", "state": finding.state, "what": what}
 
 
 def _requirements(registry: Registry, out: Output) -> None:
