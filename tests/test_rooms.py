@@ -25,8 +25,9 @@ ROOMS = (
     "testing",
 )
 HEAVY = {"torch", "timm", "torchvision", "numpy"}
-#: Places that may look up, when called: a run is saved with its card, and a list says which weights are on this disk.
-UPWARD = {("adapt/saved.py", "report"), ("catalog/registry.py", "weights")}
+#: Places that may look up, when called: a run is saved with its card, a list says which weights are on this disk, and
+#: `zoo plugins --check` holds a plugin to the contract.
+UPWARD = {("adapt/saved.py", "report"), ("catalog/registry.py", "weights"), ("cli/plugins.py", "testing")}
 
 
 def imports(path: Path, *, top: bool = False) -> Iterator[str]:
