@@ -247,7 +247,21 @@ class SeesPixels(Plain):
         return {"loss": task_loss(model(batch.x.flip(3)), batch.y, context.task)}
 
 
-GOOD = {Means: {"scale": 1.0}}
+@dataclass(frozen=True, kw_only=True)
+class Remembers(Plain):
+    """Counts its steps where no checkpoint looks."""
+
+    steps: ClassVar[list[int]] = []
+
+    def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
+        self.steps.clear()
+        return {}
+
+    def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
+        self.steps.append(batch.epoch)
+        return {"loss": super().loss(model, batch, context)["loss"] / len(self.steps)}
+
+
 GRADIENT = {
     "epochs": None, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "optimizer": "adamw", "momentum": 0.9,
     "schedule": "cosine", "clip": 1.0, "head": "linear",
@@ -312,6 +326,7 @@ CASES = [
     (Counts, {}, "frozen", "gives something else the second time", "pure function"),
     (Thaws, {"options": {**GRADIENT, "freeze": "none"}}, "frozen", "with freeze=all the backbone's", "stages 0 then"),
     (Shuffles, {}, "seeded", "two fits with one seed differ in", "not from random or numpy.random"),
+    (Remembers, {}, "resumes", "broken off after two thirds and resumed it differs", r"modules that prepare\(\) gives"),
     (SeesPixels, {}, "two-tensors", "a backbone of two tensors end in AttributeError", "model.features"),
 ]
 
@@ -331,7 +346,7 @@ def test_a_sound_one_passes(make: Any) -> None:
     assert {one.state for one in findings(make).values()} == {"ok"}
 
 
-@pytest.mark.parametrize(("make", "caught"), [(Rolls, "seeded"), (Forgets, "kept"), (Shuffles, "seeded")])
+@pytest.mark.parametrize(("make", "caught"), [(Rolls, "seeded"), (Forgets, "kept"), (Remembers, "resumes")])
 def test_one_slip_is_one_finding(make: Any, caught: str) -> None:
     assert [one.check for one in findings(make).values() if one.state == "failed"] == [caught]
 

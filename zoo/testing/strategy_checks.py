@@ -155,6 +155,10 @@ class _Pretrained:
         return found
 
 
+class _BrokenOff(Exception):  # noqa: N818  (nothing is wrong)
+    """A fit was to end here."""
+
+
 def _warm(module: nn.Module) -> None:
     """Statistics other than the initial 0 and 1, so that nobody passes by resetting them."""
     for child in module.modules():
@@ -436,6 +440,35 @@ def seeded(bench: StrategyBench) -> None:
     )
 
 
+def resumes(bench: StrategyBench) -> None:
+    """A fit that was broken off and goes on from its checkpoint ends as one that was not."""
+    options: dict[str, Any] = {"epochs": 3} if "epochs" not in bench.given.options else {}
+    whole = bench.fitted(**options)
+    run = bench.folder / "resumed"
+    try:
+        bench.fit(bench.learner(**options), *pictures(), resume=run, progress=_break_off)
+    except _BrokenOff:
+        pass
+    else:
+        raise SkippedCheck("it takes a single step, and nothing can break it off")
+    resumed = bench.fit(bench.learner(**options), *pictures(), resume=run)
+    one, other = whole.model.state_dict(), resumed.model.state_dict()
+    differ = [name for name, tensor in one.items() if name not in other or not torch.equal(tensor, other[name])]
+    losses = [[epoch["loss"] for epoch in learner.history] for learner in (whole, resumed)]
+    expect(
+        not differ and losses[0] == losses[1],
+        f"broken off after two thirds and resumed it differs from a whole fit in {(differ or ['its losses'])[0]}",
+        "Keep what changes while training in modules that prepare() gives, which are checkpointed, and compute the "
+        "rest from batch.epoch and batch.index.",
+    )
+
+
+def _break_off(what: str, done: int, steps: int) -> None:
+    """In the last third of the training."""
+    if what == "train" and 3 * done > 2 * steps:
+        raise _BrokenOff
+
+
 def kept(bench: StrategyBench) -> None:
     """A saved run loads and predicts the same."""
     learner = bench.fitted()
@@ -519,6 +552,6 @@ def _say(value: Any) -> str:
 
 
 #: Every check of a strategy.
-CHECKS = named((declares, learns, head, loss, frozen, seeded, kept, two_tensors, tasks))
+CHECKS = named((declares, learns, head, loss, frozen, seeded, resumes, kept, two_tensors, tasks))
 #: Those that are for one kind alone.
-KINDS: Final = {"head": "closed-form", "loss": "gradient", "frozen": "gradient"}
+KINDS: Final = {"head": "closed-form", "loss": "gradient", "frozen": "gradient", "resumes": "gradient"}
