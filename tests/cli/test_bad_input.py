@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -299,10 +300,15 @@ class TestRegistryFiles:
 
 
 class TestTraining:
-    def test_a_loss_that_is_not_finite(self, refused: Refused) -> None:
-        options = ("--labels-per-class", 4, "--set", "lr=1e30", "--set", "clip=null", "--set", "epochs=2")
-        says = ("the loss is", "epoch 0, step", "Rows of the batch", "Lower lr")
-        refused(7, "training", "fit", "digits", "-b", "source_cnn", "-s", "from-scratch", *options, says=says)
+    def test_a_loss_that_is_not_finite(self, cli) -> None:
+        """The last good state stays, as a checkpoint; nothing else does."""
+        options = ("--labels-per-class", 4, "--set", "lr=1e30", "--set", "clip=null", "--set", "epochs=2", "-o", "run")
+        said = cli("fit", "digits", "-b", "source_cnn", "-s", "from-scratch", *options)
+        assert said.code == 7
+        for part in ("error[training]", "the loss is", "epoch 0, step", "Rows of the batch", "Lower lr", "last good"):
+            assert part in said.err
+        assert sorted(path.name for path in Path("run").iterdir()) == ["checkpoints", "history.jsonl", "run.json"]
+        assert [path.name for path in Path("run/checkpoints").iterdir()] == ["step-00000001"]
 
     @pytest.mark.parametrize("option", ["lr=1e999", "lr=fast", "epochs=1.5", "epochs=true", "weight_decay=null"])
     def test_options_of_the_wrong_type(self, refused: Refused, option: str) -> None:
@@ -339,7 +345,12 @@ class TestTraining:
         assert "error[interrupted]" in err
         assert "Traceback" not in err
         assert out == ""
-        assert tree(here, home) == {}
+        assert "--resume -o run" in err, "it says how to go on"
+        assert os.listdir(here) == ["run"]
+        assert not tree(home)
+        record = json.loads((here / "run" / "run.json").read_text())
+        assert record["state"] == "running"
+        assert len(list((here / "run" / "checkpoints").glob("step-*"))) in (1, 2)
 
 
 #: A plugin that says when an epoch has ended.

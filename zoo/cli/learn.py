@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,29 +14,54 @@ from zoo.catalog.spec import Weights, check_weights
 from zoo.cli.options import fitting, free_run, open_registry, parse_settings
 from zoo.cli.output import Output, modes
 from zoo.errors import UsageError
-from zoo.settings import Settings
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
     from zoo.catalog.registry import Registry
+    from zoo.cli.resume import Begun
 
 
 @click.command("fit", short_help="Compose a backbone with a strategy and learn from data.")
-@click.argument("data")
-@click.option("-b", "--backbone", required=True, metavar="NAME", help="arch, arch.tag, or plugin/arch.")
-@click.option("-s", "--strategy", required=True, metavar="NAME", help="See `zoo strategies`.")
+@click.argument("data", required=False)
+@click.option("-b", "--backbone", metavar="NAME", help="arch, arch.tag, or plugin/arch.")
+@click.option("-s", "--strategy", metavar="NAME", help="See `zoo strategies`.")
 @click.option("-w", "--weights", metavar="NAME", help="A tag, arch.tag, a path, or none for random weights.")
 @fitting
 @modes
-@click.pass_obj
-def fit_verb(settings_: Settings, data: str, strategy: str, out: Output, **given: Any) -> None:
+@click.pass_context
+def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> None:
     """Compose a backbone with a strategy, learn from DATA, and save the run.
 
     DATA is a folder of class folders, a CSV manifest (path,label[,split]), or a built-in set: digits, glyphs.
+    A fit that was broken off goes on with `zoo fit --resume -o RUN`; nothing else has to be given again.
     """
-    registry = open_registry(settings_, out)
-    learner, run = fit(registry, data, strategy, out, **given)
+    registry, begun = begin(ctx, resume, given["run"], out)
+    if begun is None:
+        _expect(ctx, "data", "backbone", "strategy")
+    learner, run = fit(registry, out, begun=begun, anew=not resume, **given)
     finish(learner, run, out)
+
+
+def begin(ctx: click.Context, resume: bool, run: Path | None, out: Output) -> tuple[Registry, Begun | None]:
+    """The registry of this call, and the run that goes on, if there is one."""
+    if not resume:
+        return open_registry(ctx.obj, out), None
+    from zoo.cli.resume import expect_agreement, find, given_now, read
+
+    given = given_now(ctx)
+    begun = read(run) if run else find(given, open_registry(ctx.obj, out))
+    registry = open_registry(begun.settings(ctx.obj) if begun else ctx.obj, out)
+    if begun:
+        expect_agreement(begun, given, registry)
+    elif not given:
+        raise UsageError("there is no run to go on with", hint="Say which: zoo fit --resume -o RUN.")
+    return registry, begun
+
+
+def _expect(ctx: click.Context, *names: str) -> None:
+    for param in ctx.command.params:
+        if param.name in names and ctx.params[param.name] is None:
+            raise click.MissingParameter(ctx=ctx, param=param)
 
 
 @click.command("pretrain", short_help="Train a backbone from scratch and publish its weights.")
@@ -46,35 +72,65 @@ def fit_verb(settings_: Settings, data: str, strategy: str, out: Output, **given
 @click.option("--replace", is_flag=True, help="Overwrite weights of this name.")
 @fitting
 @modes
-@click.pass_obj
+@click.pass_context
 def pretrain_verb(
-    settings_: Settings, data: str, name: str, license: str | None, replace: bool, out: Output, **given: Any
+    ctx: click.Context, name: str, license: str | None, replace: bool, resume: bool, out: Output, **given: Any
 ) -> None:
     """Train a backbone from scratch on DATA and publish it as weights in your registry."""
     from zoo.weights.register import refuse_taken
 
-    registry = open_registry(settings_, out)
+    registry, begun = begin(ctx, resume, given["run"], out)
     spec = registry.backbone(given["backbone"])
     if name.partition(".")[0] != spec.name or not name.partition(".")[2]:
         raise UsageError(f"--publish {name} does not name weights of {spec.name}", hint=f"Write {spec.name}.TAG.")
     check_weights(Weights(name=name, backbone=spec.name, source="file:", license=license))
     if not replace:
         refuse_taken(name, registry)
-    learner, run = fit(registry, data, "from-scratch", out, weights=None, publish=True, **given)
+    learner, run = fit(
+        registry, out, begun=begun, anew=not resume, strategy="from-scratch", weights="default", publish=True, **given
+    )
     published = learner.publish(name, license=license, replace=replace)
     finish(learner, run, out, published=published.name)
 
 
 def fit(
     registry: Registry,
-    data: str,
-    strategy: str,
     out: Output,
     *,
+    begun: Begun | None,
+    anew: bool,
+    run: Path | None,
+    settings: tuple[str, ...],
+    publish: bool = False,
+    **given: Any,
+) -> tuple[Learner, Path]:
+    """Fit and save; or go on with a run, in its own words; or read one that is done."""
+    if begun is None:
+        options, batch_size = parse_settings(settings), given["batch_size"]
+        if batch_size is not None and "batch_size" in registry.strategy(given["strategy"]).options:
+            options.setdefault("batch_size", batch_size)
+        if given["weights"] is None:
+            given["weights"] = "default"
+        return _fit(registry, out, run=run, anew=anew, options=options, publish=publish, **given)
+    if begun.done:
+        from zoo.adapt.saved import load
+
+        out.note(f"the run {begun.path} is done; there is nothing to do")
+        return load(begun.path, registry=registry), begun.path
+    return _fit(registry, out, run=begun.path, anew=False, publish=publish, **begun.arguments())
+
+
+def _fit(
+    registry: Registry,
+    out: Output,
+    *,
+    data: str,
+    strategy: str,
     backbone: str,
     weights: str | None,
     run: Path | None,
-    settings: tuple[str, ...],
+    anew: bool,
+    options: dict[str, Any],
     tap: str | None,
     seed: int,
     device: str,
@@ -86,28 +142,25 @@ def fit(
     ignore_target_labels: bool,
     batch_size: int | None,
     skip_bad: bool,
-    publish: bool = False,
+    publish: bool,
 ) -> tuple[Learner, Path]:
-    """Resolve every name, fit, and save; nothing is written before the fit has ended well.
+    """Resolve every name, fit, and save. What fails before something was learned leaves nothing on disk.
 
     With `publish`, what could not be published afterwards is refused now.
     """
     spec = registry.strategy(strategy)
-    options = parse_settings(settings)
-    if batch_size is not None and "batch_size" in spec.options:
-        options.setdefault("batch_size", batch_size)
     found = registry.backbone(backbone.partition(".")[0] if "." in backbone else backbone)
     run = run or free_run(found.name, spec.name)
     from zoo.adapt.compose import compose
     from zoo.adapt.saved import check_place
 
-    check_place(run)
-
+    if anew or not run.exists():
+        check_place(run)
     _refuse_reserved(spec.name, options, compose)
     learner = compose(
         backbone,
         spec,
-        weights="default" if weights is None else weights,
+        weights=weights,
         tap=tap,
         accelerator=device,
         precision=precision,
@@ -116,6 +169,8 @@ def fit(
         registry=registry,
         **options,
     )
+    kept = {"registry": registry.settings.registry, "plugins_dir": registry.settings.plugins_dir}
+    learner.call |= {name: os.path.abspath(path) for name, path in kept.items() if path is not None}
     if publish:
         from zoo.adapt.publish import check_publishable
 
@@ -127,13 +182,15 @@ def fit(
             data,
             val,
             target,
+            resume=run,
             labels_per_class=labels_per_class,
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
             batch_size=batch_size or 32,
             progress=told,
         )
-    learner.save(run)
+    if learner.run is not None:  # else it was done already
+        learner.save(run)
     return learner, run
 
 

@@ -53,6 +53,8 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
             click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Rows a step and a forward pass."),
             click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
+            click.option("--resume", is_flag=True,
+                         help="Go on with the run in RUN; what is given must be what it was begun with."),
         )
     ):  # fmt: skip
         function = option(function)
