@@ -101,7 +101,7 @@ def test_the_table_for_people(site: Path) -> None:
     header, *lines = done.stdout.splitlines()
     assert header.split() == ["name", "version", "origin", "state", "gives", "import", "problem"]
     rows = {line.split()[0]: line for line in lines if line.strip()}
-    assert rows["two"].split()[1:6] == ["2.5.1", "entry-point", "ok", "1", "backbones"]
+    assert rows["two"].split()[1:6] == ["2.5.1", "entry-point", "ok", "1", "backbone"]
     assert " ms" in rows["two"]
     assert rows["bad"].endswith("import: ZeroDivisionError: division by zero")
     assert "Traceback" not in done.stdout

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.spec import Backbone, Strategy, Weights
-from zoo.catalog.tables import count
+from zoo.catalog.tables import count, short
 
 if TYPE_CHECKING:
     from zoo.catalog.loaded import PluginReport
@@ -74,7 +74,7 @@ def weights_cells(spec: Weights) -> dict[str, str]:
         "default": "yes" if spec.default else "",
         "license": spec.license or "-",
         "trained on": spec.trained_on or "-",
-        "source": spec.source,
+        "source": short(spec.source, 48),
     }
 
 
@@ -85,7 +85,14 @@ def plugin_cells(report: PluginReport) -> dict[str, str]:
         "version": report.version or "-",
         "origin": report.origin,
         "state": report.state,
-        "gives": ", ".join(f"{number} {what}" for what, number in report.gives.items()),
+        "gives": ", ".join(_counted(what, number) for what, number in report.gives.items()),
         "import": f"{1000 * report.seconds:.0f} ms" if report.seconds else "-",
         "problem": report.problem or "",
     }
+
+
+def _counted(what: str, number: int) -> str:
+    if what.startswith("zoo_"):  # a hook that gives no specs
+        return what
+    one = {"backbones": "backbone", "strategies": "strategy"}
+    return f"{number} {one.get(what, what) if number == 1 else what}"
