@@ -207,6 +207,14 @@ def test_terms_and_trust_are_said(project: Project) -> None:
     assert "note" not in project("pull", "tiny.b", "-q").err
 
 
+def test_an_automatic_pull_says_terms_once(project: Project, photos: Path) -> None:
+    command = ("fit", photos, "-b", "tiny.b", "-s", "linear-probe", "--device", "cpu", "--json")
+    said = project(*command, "-o", "one")
+    assert said.code == 0, said.err
+    assert "tiny.b: the licence cc-by-nc-4.0 allows no commercial use" in said.err
+    assert "no commercial use" not in project(*command, "-o", "two").err
+
+
 def test_show_says_terms_and_whether_it_is_here(project: Project) -> None:
     before = project("show", "tiny.b", "--json")
     assert (before.json["license"], before.json["pulled"]) == ("cc-by-nc-4.0", False)

@@ -261,7 +261,7 @@ def test_numbers_that_are_not_finite_are_refused(value: float, dtype: torch.dtyp
 def test_finite_numbers_are_looked_for_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load_network(spec(), None, file)
     assert Remembered(Settings()).is_finite(network.weights_id)
-    monkeypatch.setattr(load, "_is_finite", lambda _: pytest.fail("looked again"))
+    monkeypatch.setattr(load, "is_finite", lambda _: pytest.fail("looked again"))
     load_network(spec(), None, file)
 
 

@@ -183,7 +183,7 @@ class Learner:
         with self._under_way(resume, network, rows, described) as run:
             if run is not None and run.done:
                 return self._take(run.path)
-            notes = [*self.advice, *rows.notes]
+            notes = [*self.advice, *self.source.notes, *rows.notes]
             with seeded(self.seed), deterministic():
                 model, history, facts = self._learn(network, rows, notes, progress, run)
             outputs = self._outputs(model.eval(), rows.report, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,12 @@ class NamedSource:
         in_chans: channels of the input.
         tap: where features are read.
         seed: of random weights.
+
+    Attributes:
+        notes: what the user should know of weights that were just pulled: their terms, and what pins them.
     """
+
+    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -74,12 +80,17 @@ class NamedSource:
     def network(self, progress: Any = None) -> Network:
         """Pull what is missing, check it, and build the network (on the CPU, evaluation mode)."""
         from zoo.models.load import load_network
+        from zoo.weights.batch import notes_of
+        from zoo.weights.lock import place
         from zoo.weights.pull import pull
 
         path: Path | None = None
         if self.weights is not None:
+            settings = self.registry.settings
             told = (lambda have, total: progress("pull", have, total or 0)) if progress else None
-            path = pull(self.weights, settings=self.registry.settings, registry=self.registry, progress=told).path
+            got = pull(self.weights, settings=settings, registry=self.registry, progress=told)
+            self.notes = [] if got.cached else notes_of(self.weights, got, place(settings))
+            path = got.path
         return load_network(self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed)
 
 
@@ -96,6 +107,7 @@ class ModuleSource:
 
     spec: None = None
     weights: None = None
+    notes: Sequence[str] = ()
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from zoo.cli.options import open_registry
 from zoo.cli.output import Output, modes, size, table_of
 from zoo.errors import UsageError
 from zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from zoo.adapt.kept import Kept
 
 
 @click.command("verify", short_help="Hash again what is on this disk.")
@@ -128,8 +131,8 @@ def ls_verb(settings: Settings, out: Output) -> None:
         console.print(f"{len(found)} files, {size(total)}, in {settings.blobs}")
         if kept:
             table = table_of("size", "features of", "", "last used", right=("size",))
-            for one in kept:
-                table.add_row(size(one.nbytes), _network(one), one.key[:12], _day(one.used))
+            for space in kept:
+                table.add_row(size(space.nbytes), _network(space), space.key[:12], _day(space.used))
             console.print()
             console.print(table)
             console.print(f"{len(kept)} networks, {size(features)}, in {settings.features}")
@@ -145,7 +148,7 @@ def ls_verb(settings: Settings, out: Output) -> None:
     out.data(facts, draw)
 
 
-def _network(one: Any) -> str:
+def _network(one: Kept) -> str:
     """The backbone, as far as the folder says."""
     backbone = one.facts.get("backbone")
     name = backbone.get("name") if isinstance(backbone, dict) else backbone
@@ -158,7 +161,7 @@ def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d")
 
 
-def _kept_row(one: Any) -> dict[str, Any]:
+def _kept_row(one: Kept) -> dict[str, Any]:
     return {"path": str(one.path), "bytes": one.nbytes, "backbone": _network(one), "used": one.used}
 
 
@@ -189,8 +192,8 @@ def gc_verb(settings: Settings, dry_run: bool, all_features: bool, out: Output) 
             console.print(f"{size(one.bytes):>9}  {one.sha256[:12]}")
         for path, count in done.parts:
             console.print(f"{size(count):>9}  {path.name}")
-        for one in trimmed:
-            console.print(f"{size(one.nbytes):>9}  features of {_network(one)}")
+        for space in trimmed:
+            console.print(f"{size(space.nbytes):>9}  features of {_network(space)}")
         console.print(f"{size(freed)} {'would be freed' if dry_run else 'freed'}")
 
     parts = [{"path": str(path), "bytes": count} for path, count in done.parts]

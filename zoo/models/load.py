@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.catalog.spec import Backbone, Weights
 from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
+from zoo.models.finite import is_finite
 from zoo.models.network import Network
 from zoo.models.stages import find_head
 from zoo.models.stem import adapt_stem, first_convolutions
@@ -306,7 +307,7 @@ class _Filling:
         if self.remembered.is_finite(self.sha256):
             return
         for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not _is_finite(tensor):
+            if tensor.is_floating_point() and not is_finite(tensor):
                 raise IntegrityError(
                     f"{self.path} holds numbers that are not finite",
                     why=f"in the tensor {name}",
@@ -347,16 +348,6 @@ def _cast(tensor: Tensor, like: Tensor) -> Tensor:
     tensor = tensor.to(torch.float32 if like.is_floating_point() else like.dtype).contiguous()
     # The format promises no alignment; some processors need it.
     return tensor.clone() if tensor.data_ptr() % tensor.element_size() else tensor
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.numel() == 0:
-        return True
-    if tensor.element_size() == 1:  # no reduction knows the 8-bit floats
-        tensor = tensor.float()
-    # Both ends carry NaN and infinity, and no mask as large as the tensor is made.
-    low, high = torch.aminmax(tensor)
-    return bool(torch.isfinite(low) and torch.isfinite(high))
 
 
 def _inside(name: str, prefixes: tuple[str, ...]) -> bool:

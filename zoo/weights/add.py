@@ -109,19 +109,10 @@ def _expect_agreement(one: Carried, known: Weights | None, lock: Lock) -> None:
     if not at_source.startswith(known.sha256 or known.sha256_prefix or ""):
         promised = known.sha256 or known.sha256_prefix
         raise _other(name, f"{known.origin} promises the sha256 {promised}, the folder has {at_source}")
-    if one.lock is not None and not _same_source(known, one.lock):
+    if one.lock is not None and not one.lock.is_of(known):
         raise _other(name, f"here it comes from {known.source}, in the folder from {one.lock.source}")
     if one.lock is None and not known.source.startswith("file:") and known.sha256 is None:
         raise _other(name, f"here it comes from {known.source}, which nothing pins; in the folder it is a file")
-
-
-def _same_source(known: Weights, entry: Entry) -> bool:
-    from zoo.weights.source import parse
-
-    wanted, carried = source_of(known), parse(entry.source)
-    if isinstance(wanted, HubFile) and isinstance(carried, HubFile):
-        return wanted.same_file(carried)
-    return str(wanted) == str(carried)
 
 
 def _other(name: str, why: str) -> IntegrityError:
@@ -184,7 +175,7 @@ def _add_file(path: Path, registry: Registry, tick: Tick | None) -> list[Added]:
     for weights in named:
         recorded = None
         if weights.sha256 is None and weights.name not in lock.entries:
-            lock.write(weights.name, _entry(weights, found, size, made if pickled else None))
+            lock.write(weights.name, Entry.of(source_of(weights), found, size, made if pickled else None))
             roots.note(settings, [lock.path])
             recorded = lock.path
         added.append(Added(weights.name, blob, made, blob.stat().st_size, cached, recorded))
@@ -208,19 +199,6 @@ def _pinned(found: str, size: int, registry: Registry, lock: Lock) -> Iterator[W
             pin is None and settled and weights.sha256_prefix and found.startswith(weights.sha256_prefix)
         ):
             yield weights
-
-
-def _entry(weights: Weights, sha256: str, size: int, converted: str | None) -> Entry:
-    source = source_of(weights)
-    return Entry(
-        source=str(source),
-        file=source.file,
-        sha256=sha256,
-        bytes=size,
-        format="pickle" if converted else "safetensors",
-        revision=source.revision if isinstance(source, HubFile) else None,
-        converted_sha256=converted,
-    )
 
 
 def _checked(path: Path, sha256: str, store: Store, tick: Tick | None) -> str:

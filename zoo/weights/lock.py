@@ -51,6 +51,32 @@ class Entry:
     revision: str | None = None
     converted_sha256: str | None = None
 
+    @classmethod
+    def of(cls, source: HubFile | WebFile | LocalFile | PluginFile, sha256: str, size: int, made: str | None) -> Entry:
+        """The entry for bytes from `source`, its revision resolved.
+
+        Args:
+            sha256: of the bytes at the source.
+            size: their number.
+            made: the sha256 of the safetensors file made of them, if they are a pickle.
+        """
+        return cls(
+            source=str(source),
+            file=source.file,
+            sha256=sha256,
+            bytes=size,
+            format="pickle" if made else "safetensors",
+            revision=source.revision if isinstance(source, HubFile) else None,
+            converted_sha256=made,
+        )
+
+    def is_of(self, weights: Weights) -> bool:
+        """Whether it speaks of the source that `weights` name."""
+        wanted, locked = source_of(weights), parse(self.source)
+        if isinstance(wanted, HubFile) and isinstance(locked, HubFile):
+            return wanted.same_file(locked)
+        return str(wanted) == str(locked)
+
 
 class Lock:
     """The lock file at `path`, read once; a missing file is an empty lock."""
@@ -67,12 +93,7 @@ class Lock:
     def entry(self, weights: Weights) -> Entry | None:
         """What the lock knows of `weights`; None where it knows nothing or speaks of another source."""
         entry = self.entries.get(weights.name)
-        if entry is None:
-            return None
-        wanted, locked = source_of(weights), parse(entry.source)
-        if isinstance(wanted, HubFile) and isinstance(locked, HubFile):
-            return entry if wanted.same_file(locked) else None
-        return entry if str(wanted) == str(locked) else None
+        return entry if entry is not None and entry.is_of(weights) else None
 
     def write(self, name: str, entry: Entry) -> None:
         """Record one entry; other processes may record theirs at the same time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,8 +10,8 @@ from zoo.catalog.pickles import PICKLES, is_pickle, refusal
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError
 from zoo.settings import Settings
-from zoo.weights.lock import Entry, Lock
-from zoo.weights.pull import drift, drifted
+from zoo.weights.lock import Lock
+from zoo.weights.pull import drift, drifted, locked_source
 from zoo.weights.source import HubFile, LocalFile, Source, WebFile, single, source_of
 from zoo.weights.store import Store
 from zoo.weights.transport import Broken, Budget, Patience, request
@@ -71,7 +71,7 @@ def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: 
     held = None if fresh else store.held(weights)
     sha256 = weights.sha256 or (entry.sha256 if entry else None)
     size = weights.bytes or (entry.bytes if entry else None)
-    source = _resolved(source, entry)
+    source = locked_source(source, entry)
     pickled = source.file.endswith(PICKLES)
     if held is None and not settings.offline:
         source, sha256, size = _asked(source, sha256, size)
@@ -82,12 +82,6 @@ def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: 
     path = store.path(held) if held else store.path(sha256) if sha256 and not pickled else None
     revision = source.revision if isinstance(source, HubFile) and source.pinned else None
     return Planned(weights.name, path, sha256, size, str(source), revision, held is not None, weights.license, pickled)
-
-
-def _resolved(source: Source, entry: Entry | None) -> Source:
-    if isinstance(source, HubFile) and entry is not None and entry.revision is not None:
-        return replace(source, revision=entry.revision)
-    return source
 
 
 def _local(weights: Weights, source: LocalFile) -> Planned:

@@ -275,7 +275,7 @@ class _Pull:
         wanted = Request(
             weights,
             # What the lock resolved is what is fetched, unless the registry names something else.
-            source=_locked_source(self.source, entry),
+            source=locked_source(self.source, entry),
             sha256=weights.sha256 or (entry.sha256 if entry else None),
             prefix=weights.sha256_prefix,
             bytes=weights.bytes or (entry.bytes if entry else None),
@@ -309,21 +309,11 @@ class _Pull:
             self.record(got.source, got.sha256, got.bytes, got.converted)
 
     def record(self, source: Source, sha256: str, size: int, converted: str | None) -> None:
-        self.lock.write(
-            self.weights.name,
-            Entry(
-                source=str(source),
-                file=source.file,
-                sha256=sha256,
-                bytes=size,
-                format="pickle" if converted else "safetensors",
-                revision=source.revision if isinstance(source, HubFile) else None,
-                converted_sha256=converted,
-            ),
-        )
+        self.lock.write(self.weights.name, Entry.of(source, sha256, size, converted))
 
 
-def _locked_source(source: Source, entry: Entry | None) -> Source:
+def locked_source(source: Source, entry: Entry | None) -> Source:
+    """The source at the commit that the lock resolved."""
     if isinstance(source, HubFile) and entry is not None and entry.revision is not None:
         return replace(source, revision=entry.revision)
     return source
