@@ -58,3 +58,26 @@ def test_the_weights_own_preprocessing_matters(real_data: Path) -> None:
         logits = net(torch.stack([read(data.raw(i, read.shorter)) for i in chosen]))
     right = logits.argmax(1).numpy() == [(310, 309)[data.targets[i]] for i in chosen]
     assert right.mean() > 0.7
+
+
+@pytest.mark.usefixtures("registry")
+def test_half_precision_loses_nothing_that_counts(real_data: Path) -> None:
+    """bf16 features are those of fp32: mean cosine 0.999 and more, the least 0.998, and a probe as good."""
+    import torch
+
+    from zoo.adapt.features import FeatureStore
+    from zoo.data.open import open_data
+    from zoo.models.accelerator import choose
+
+    data = open_data(real_data / "hymenoptera_256")
+    network = zoo.load_backbone("mobilenetv2_100", accelerator="cpu")
+    store, val = FeatureStore(), data.splits["val"]
+    exact, half = (store.features(network, val, choose("cpu", precision)) for precision in ("fp32", "bf16"))
+    cosines = torch.nn.functional.cosine_similarity(exact, half)
+    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.998
+    accuracies = [
+        zoo.compose("mobilenetv2_100", "linear-probe", precision=precision, store=store).fit(data).evaluation.accuracy
+        for precision in ("fp32", "bf16")
+    ]
+    assert abs(accuracies[0] - accuracies[1]) <= 1 / 153 + 1e-9

@@ -12,7 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -40,12 +40,20 @@ class Space:
     """Features of one network, read one way: the rows at hand, and those on disk.
 
     Args:
+        facts: what the features depend on.
         folder: where rows are kept; None = in memory alone.
         settings: how much may be kept.
         say: told what the user should know.
     """
 
-    def __init__(self, folder: SpaceFolder | None, settings: Settings | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        folder: SpaceFolder | None,
+        settings: Settings | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.facts: Final = facts
         self.table: Final = Table()
         self._folder = folder
         self._settings = settings
@@ -146,7 +154,7 @@ class FeatureStore:
         split: Split,
         placement: Placement,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         workers: int | None = None,
         keep: bool = True,
         progress: Progress | None = None,
@@ -157,6 +165,8 @@ class FeatureStore:
         chunks of rows, and do not write to it.
 
         Args:
+            batch_size: rows of one forward pass; None = chosen (`zoo.adapt.extract.CPU_BATCH`).
+            workers: threads that read samples; None = chosen.
             keep: write new rows to disk; False = remember them in memory alone (predictions of passing samples).
             progress: called with (done, total) of the rows that are computed.
         """
@@ -193,7 +203,7 @@ class FeatureStore:
             folder = None
             if self.settings is not None and not is_private(facts):
                 folder = SpaceFolder(self.settings.features / key, facts)
-            space = Space(folder, self.settings, self._said.append)
+            space = Space(facts, folder, self.settings, self._said.append)
         self._spaces[key] = space
         return space
 
@@ -203,14 +213,17 @@ class FeatureStore:
         network: Network,
         rows: Split,
         placement: Placement,
-        batch_size: int,
+        batch_size: int | None,
         workers: int | None,
         keep: bool,
         progress: Progress | None,
     ) -> None:
         done = 0
         try:
-            for found in extract(network, rows, placement, batch_size=batch_size, workers=workers):
+            passes = extract(
+                network, rows, placement, batch_size=batch_size, workers=workers, state=space.facts["state"]
+            )
+            for found in passes:
                 digests = [bytes.fromhex(rows.digest(i)) for i in range(done, done + len(found))]
                 space.add(digests, found, keep=keep)
                 done += len(found)

@@ -105,7 +105,7 @@ class Learner:
         self.seed = seed
         self.registry = registry
         self.store = store or shared_store(registry.settings)
-        self.batch_size = 32
+        self.batch_size: int | None = None
         self.fitted: Fitted | None = None
         #: What composing noticed; every fit begins its notes with it.
         self.advice: list[str] = []
@@ -128,7 +128,7 @@ class Learner:
         labels_per_class: int | None = None,
         ignore_target_labels: bool = False,
         skip_bad: bool = False,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> Learner:
         """Learn from data and report on rows that were not learned from.
@@ -145,7 +145,7 @@ class Learner:
             labels_per_class: learn from this many labelled rows a class only.
             ignore_target_labels: accept a `target` that has labels, and never look at them.
             skip_bad: go on without the samples that cannot be read.
-            batch_size: rows of one forward pass when features are computed.
+            batch_size: rows of one forward pass when features are computed; None = chosen by the size of a sample.
             progress: called with (what, done, total).
 
         Returns:

@@ -186,7 +186,7 @@ def _fit(
             labels_per_class=labels_per_class,
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
-            batch_size=batch_size or 32,
+            batch_size=batch_size,
             progress=told,
         )
     if learner.run is not None:  # else it was done already
