@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,9 @@ from zoo.weights.store import Store
 _NAMED: Final = 5
 #: The only tensors that a file may lack: old files have no batch counter, and only momentum-free BatchNorm reads it.
 _COUNTER: Final = "num_batches_tracked"
+#: What a file may claim beyond the network it is compared with.
+_MOST_CLASSES: Final = 1_000_000
+_MOST_CHANNELS: Final = 4096
 
 
 def load_network(
@@ -107,11 +111,8 @@ class _Filling:
     ) -> None:
         self.spec, self.weights, self.path, self.build = spec, weights, path, build
         self.header: Header = read_header(path)
-        self.remembered = Remembered(settings)
-        blob = Store(settings).sha256_of(path)
-        self.in_store = blob is not None
-        self.sha256 = blob or self.remembered.sha256(path)
-        self.expect_promised()
+        self.remembered, self.store = Remembered(settings), Store(settings)
+        self.sha256 = ""
         #: What arrives under the network's names; another than the header's where the file is translated.
         self.found: Mapping[str, TensorInfo | Arriving] = self.header.tensors
         self.translated = False
@@ -125,10 +126,17 @@ class _Filling:
     def new_head(self) -> bool:
         return self.num_classes != self.file_classes
 
-    def expect_promised(self) -> None:
-        """A file outside the store may have changed since it was pulled."""
+    def identify(self) -> None:
+        """Take the file's hash. A file outside the store may have changed since it was pulled.
+
+        Only for a file that fits: hashing one that claims a hundred gigabytes would take minutes.
+        """
+        if (blob := self.store.sha256_of(self.path)) is not None:
+            self.sha256 = blob
+            return
+        self.sha256 = self.remembered.sha256(self.path)
         promised = (self.weights.sha256 or self.weights.sha256_prefix or "") if self.weights else ""
-        if not self.in_store and not self.sha256.startswith(promised):
+        if not self.sha256.startswith(promised):
             raise IntegrityError(
                 f"{self.path} is not the file that was promised",
                 why=f"its sha256 is {self.sha256}, {promised} was promised",
@@ -141,6 +149,7 @@ class _Filling:
         head = find_head(module, self.spec.head) if self.new_head else ()
         expected = module.state_dict()
         missing = self.compare(expected, self.found, stems, head)
+        self.identify()
         fillers = self.fillers(expected, missing, head)
         arrived = self.read()
         if self.translated:
@@ -167,6 +176,10 @@ class _Filling:
         if self.spec.translate is not None and not self.fits(module):
             self.foresee(module)
         self.file_classes = self.count_classes(module) if declared is None else declared
+        if self.file_classes > _MOST_CLASSES:
+            raise IntegrityError(
+                f"{self.path} claims {self.file_classes} classes", why=f"At most {_MOST_CLASSES} are believed."
+            )
         self.num_classes = self.file_classes if self.asked is None else self.asked
         if self.num_classes != (self.build.default_classes() if declared is None else declared):
             module = self.build.on_meta(num_classes=self.num_classes, in_chans=self.in_chans)
@@ -235,7 +248,7 @@ class _Filling:
                 continue
             # A stem may fold pixels into channels, and then has a multiple of the input's.
             parts, unfolded = divmod(here[1], self.in_chans)
-            if parts and not unfolded and there[1] and there[1] % parts == 0:
+            if parts and not unfolded and there[1] and there[1] % parts == 0 and there[1] <= parts * _MOST_CHANNELS:
                 found[name] = there[1] // parts
         return found
 
@@ -327,6 +340,8 @@ class _Filling:
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise IntegrityError(f"{self.path}: the metadata 'classes' is not a JSON list of names")
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for name in names for letter in name):
+            raise IntegrityError(f"{self.path}: the metadata 'classes' has control characters")
         if len(names) != self.num_classes:
             raise IntegrityError(f"{self.path} names {len(names)} classes and has {self.num_classes}")
         return tuple(names)

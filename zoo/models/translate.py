@@ -62,7 +62,10 @@ def foresee(spec: Backbone, infos: Mapping[str, TensorInfo], module: nn.Module) 
     Raises:
         IntegrityError: it cannot be done, or would take memory out of all proportion to the network.
     """
-    bare = {name: torch.empty(info.shape, dtype=DTYPES[info.dtype], device="meta") for name, info in infos.items()}
+    try:
+        bare = {name: torch.empty(info.shape, dtype=DTYPES[info.dtype], device="meta") for name, info in infos.items()}
+    except RuntimeError as error:  # sizes that overflow
+        raise IntegrityError("translation failed", why=str(error)) from error
     allowed = _GROWTH * sum(tensor.numel() for tensor in module.state_dict().values()) + _SPARE
     with torch.device("meta"), _Allowance(allowed):
         found = translate(spec, bare, module)

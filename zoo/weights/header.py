@@ -84,8 +84,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and check the header of the safetensors file at `path`.
 
     Checked: the sizes; JSON in UTF-8 without duplicate keys; at most `MAX_TENSORS` tensors of at most `MAX_RANK`
-    dimensions; printable names of at most `MAX_NAME` characters; known types; bytes that equal shape x type and cover
-    the file without gap or overlap.
+    dimensions; printable names of at most `MAX_NAME` characters, none like a path; known types; bytes that equal
+    shape x type and cover the file without gap or overlap.
 
     Raises:
         IntegrityError: the file is not a sound safetensors file; the reason is in `why`.
@@ -183,6 +183,8 @@ class _Checker:
             self.refuse(f"{who} has a name of {len(name)} characters; 1 to {MAX_NAME} are allowed")
         if not name.isprintable():
             self.refuse(f"{who} has control characters in its name")
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            self.refuse(f"{who} is named like a path")
         if not isinstance(entry, dict) or set(entry) != _KEYS:
             self.refuse(f"{who} must have dtype, shape and data_offsets, and nothing else")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
