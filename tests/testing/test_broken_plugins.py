@@ -165,7 +165,7 @@ class TestNoNetwork:
                 socket.getaddrinfo("localhost", 80)
             with socket.socket() as one, pytest.raises(NetworkRefusedError, match=r"127\.0\.0\.1:9"):
                 one.connect(("127.0.0.1", 9))
-        assert asked == ["localhost", "127.0.0.1:9"]
+        assert asked == ["localhost:80", "127.0.0.1:9"]
         with socket.socket() as one, pytest.raises(ConnectionError):
             one.connect(("127.0.0.1", 9))
 

@@ -31,7 +31,7 @@ def zoo_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def registry(zoo_home: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+def registry(zoo_home: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Registry:
     """A registry of the zoo's own plugins and the tiny backbones (`zoo.testing.tiny`), whatever else is installed.
 
     `registry.register(...)` adds yours. `zoo.compose`, `zoo.load`, `zoo.register` and their kin use it in this test.
@@ -39,6 +39,8 @@ def registry(zoo_home: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     from zoo.catalog import registry as module
     from zoo.testing import tiny
 
+    if "hub" in request.fixturenames:
+        request.getfixturevalue("hub")  # it says that this test is online
     made = module.Registry({"tiny": tiny}, entry_points=False, files=())
     monkeypatch.setattr(module, "default", functools.cache(lambda: made))
     return made

@@ -50,6 +50,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return  # a path
     if address is None:
         return
+    if event == "socket.getaddrinfo":  # a name and a port
+        address = tuple(part for part in arguments[:2] if part is not None)
     named = ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address)
     for asked in _asked:
         asked.append(named)
