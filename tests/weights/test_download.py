@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from zoo.catalog.spec import Weights
-from zoo.errors import DiskError, DownloadError, IntegrityError, NotFoundError, PluginError, RegistryError
+from zoo.errors import DiskError, DownloadError, IntegrityError, NotFoundError, PluginError, RegistryError, UsageError
 from zoo.settings import Settings
 from zoo.testing.hub import FakeHub
 from zoo.weights import download as downloads
@@ -452,6 +452,19 @@ def test_one_file_of_several(settings: Settings, make: Make, tmp_path: Path) -> 
     (tmp_path / "x.safetensors").write_bytes(make())
     files = ({"source": "file:words.txt", "role": "vocabulary"}, {"source": f"file:{tmp_path / 'x.safetensors'}"})
     assert pull(weights("file:none", files=files), settings=settings).sha256 == sha(make())
+
+
+def test_shards_are_refused_before_a_request(settings: Settings, hub: FakeHub, make: Make) -> None:
+    hub.add(REPO, "model.safetensors.index.json", b'{"weight_map": {"a": "../../x"}}')
+    hub.fault = "bad-index"
+    two = ({"source": "file:a.safetensors"}, {"source": "file:b.safetensors", "role": "weights"})
+    index = f"hf://{REPO}@main/model.safetensors.index.json"
+    for wanted in (weights(files=two), weights(index), weights("file:none", files=({"source": index},))):
+        with pytest.raises(UsageError, match=r"index of shards|2 files") as caught:
+            pull(wanted, settings=settings)
+        assert "Join the shards" in caught.value.hint
+    assert hub.count() == 0
+    assert leftovers(settings) == []
 
 
 def test_the_wait_has_an_end(settings: Settings, hub: FakeHub, make: Make) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from zoo.catalog.spec import Weights
 from zoo.errors import DownloadError, RegistryError, ZooError
 from zoo.settings import Settings
-from zoo.testing.hostile import strings
+from zoo.testing.hostile import strings, watched
 from zoo.testing.hub import FakeHub
 from zoo.weights import download as downloads
 from zoo.weights import hub as hubs
@@ -32,51 +31,12 @@ Make = Callable[..., bytes]
 REPO, FILE = "timm/tiny.a", "model.safetensors"
 COMMIT = "0123456789" * 4
 STRINGS = strings()
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate"}
 
 
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of small pulls; no power is cut while they run."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-#: What is told of every change of the disk that Python makes; None = nobody.
-_told: Callable[[str], None] | None = None
-_hooked = False
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    if _told is None:
-        return
-    if event == "open" and isinstance(args[0], str | bytes) and args[2] & WRITING:
-        _told(os.fsdecode(args[0]))
-    elif event in CHANGES:
-        for path in args[:2] if event in ("os.rename", "os.link") else args[:1]:
-            _told(os.fsdecode(path))
-
-
-@contextmanager
-def watched(home: Path) -> Iterator[list[str]]:
-    """Gives the list of paths outside `home` that something was written to."""
-    global _told, _hooked
-    escaped: list[str] = []
-    inside = os.path.realpath(home)
-
-    def told(path: str) -> None:
-        where = os.path.realpath(path)
-        if where != inside and not where.startswith(inside + os.sep) and where != os.devnull:
-            escaped.append(path)
-
-    if not _hooked:
-        sys.addaudithook(_audit)  # it stays, and does nothing while `_told` is None
-        _hooked = True
-    _told = told
-    try:
-        yield escaped
-    finally:
-        _told = None
 
 
 def test_the_watch_sees(tmp_path: Path) -> None:

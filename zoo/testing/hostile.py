@@ -1,6 +1,19 @@
-"""Strings that would like to be a path, an address or a header elsewhere."""
+"""Strings that would like to be a path, an address or a header elsewhere, and a watch that sees who believed them.
+
+with watched(home) as escaped:
+    for string in strings():
+        ...                                # give it to the code as a file name, a commit, an ETag
+assert escaped == []
+"""
 
 from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 _UP = ("..", "../", "..\\", "....//", "..;/", "%2e%2e/", "%2e%2e%2f", "..%2f", "..%5c", "%252e%252e%252f", "..%c0%af")
 _TARGETS = ("etc/passwd", "x", ".ssh/authorized_keys", "zoo.lock", "registry.toml", "blobs/sha256/aa/x.safetensors")
@@ -30,3 +43,43 @@ def strings() -> list[str]:
 
 TAILS = ("/", "/..", "/../x", "\\..\\x", ".lock", ".part", "%00", "\x00", " ", "?x", "#x", "/../../zoo.lock", ":x", "~")
 HEADS = ("../", "/", "./", "~", "\\", "x/", "file:", "..%2f", "sha256:", "-", " ", "\t", "refs/", "%2f")
+
+
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES: Final = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate"}
+
+#: What is told of every change of the disk that Python makes; None = nobody.
+_told: Callable[[str], None] | None = None
+_hooked = False
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if _told is None:
+        return
+    if event == "open" and isinstance(args[0], str | bytes) and args[2] & _WRITING:
+        _told(os.fsdecode(args[0]))
+    elif event in _CHANGES:
+        for path in args[:2] if event in ("os.rename", "os.link") else args[:1]:
+            _told(os.fsdecode(path))
+
+
+@contextmanager
+def watched(home: Path) -> Iterator[list[str]]:
+    """Gives the list of paths outside `home` that something was written to."""
+    global _told, _hooked
+    escaped: list[str] = []
+    inside = os.path.realpath(home)
+
+    def told(path: str) -> None:
+        where = os.path.realpath(path)
+        if where != inside and not where.startswith(inside + os.sep) and where != os.devnull:
+            escaped.append(path)
+
+    if not _hooked:
+        sys.addaudithook(_audit)  # it stays, and does nothing while `_told` is None
+        _hooked = True
+    _told = told
+    try:
+        yield escaped
+    finally:
+        _told = None

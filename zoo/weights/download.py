@@ -281,7 +281,7 @@ class _Download:
         version = _noted(part.path) if self.sha256 is None else None
         if part.have and version is not None:
             headers["If-Range"] = version
-        timeout = self.patience.longest
+        timeout = self.budget.timeout()
         with request("GET", self.url, headers=headers, token=self.token, timeout=timeout) as reply:
             hear()
             if reply.status == 416:  # the part is longer than the file

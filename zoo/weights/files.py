@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from zoo.atomic import publish, write_atomically  # noqa: F401  (their former home)
 from zoo.errors import DiskError
 
 CHUNK: Final = 1 << 20

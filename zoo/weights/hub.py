@@ -84,7 +84,7 @@ def look_up(file: HubFile, patience: Patience, budget: Budget | None = None) -> 
     while True:
         start = time.monotonic()
         try:
-            with request("HEAD", address(file), token=token(), timeout=patience.longest) as reply:
+            with request("HEAD", address(file), token=token(), timeout=budget.timeout()) as reply:
                 budget.progress()
                 raise_for_status(reply, str(file))
                 return _facts(file, reply)

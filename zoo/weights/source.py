@@ -104,17 +104,30 @@ def source_of(weights: Weights) -> Source:
 
 
 def single(weights: Weights) -> Weights:
-    """The one file that holds the tensors, where `files` lists several."""
-    if not weights.files:
-        return weights
-    chosen = [file for file in weights.files if file.get("role", "weights") == "weights"]
-    if len(chosen) != 1:
-        raise UsageError(
-            f"{weights.name} has {len(chosen)} files with the role 'weights'",
-            why="a backbone is loaded from one file",
-            hint="Join the shards into one safetensors file and register that.",
+    """The one file that holds the tensors, where `files` lists several.
+
+    Raises:
+        UsageError: the tensors are spread over several files, which nothing here joins.
+    """
+    hint = "Join the shards into one safetensors file, and register that."
+    if weights.files:
+        chosen = [file for file in weights.files if file.get("role", "weights") == "weights"]
+        if len(chosen) != 1:
+            raise UsageError(
+                f"{weights.name} has {len(chosen)} files with the role 'weights'",
+                why="a backbone is loaded from one file",
+                hint=hint,
+            )
+        weights = replace(
+            weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=()
         )
-    return replace(weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=())
+    if weights.source.endswith(INDEX):
+        raise UsageError(
+            f"{weights.name} is an index of shards: {weights.source[:200]}",
+            why="a backbone is loaded from one file",
+            hint=hint,
+        )
+    return weights
 
 
 def parse(text: str, base: Path | None = None) -> Source:

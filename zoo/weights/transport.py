@@ -55,14 +55,15 @@ class Patience:
         attempts: attempts in a row without progress.
         total: seconds spent on silent servers and between attempts, all together.
         first: the first wait; each further one doubles.
-        longest: the longest wait and the longest silence of a server, in seconds. A server that asks for a longer one
-            gets it if somebody is told of it and the total allows it.
+        longest: the longest wait and the longest silence of a server, in seconds; less than ten, so that nobody sits
+            before a silent screen for longer. A server that asks for a longer wait gets it if somebody is told of it
+            and the total allows it.
     """
 
     attempts: int = 5
     total: float = 60.0
     first: float = 0.5
-    longest: float = 10.0
+    longest: float = 8.0
 
 
 class Budget:
@@ -76,6 +77,7 @@ class Budget:
         self.patience, self.what, self.note = patience, what, note
         self.failures = 0
         self.waited = 0.0
+        self.silent = 0.0
         self.reached = False
 
     def progress(self) -> None:
@@ -85,7 +87,12 @@ class Budget:
 
     def silence(self, seconds: float) -> None:
         """Time went by without a byte."""
+        self.silent = seconds
         self.waited += seconds
+
+    def timeout(self) -> float:
+        """How long the next attempt may be silent, in seconds."""
+        return max(0.1, min(self.patience.longest, self.patience.total - self.waited))
 
     def spend(self, failure: Broken) -> None:
         """Wait before the next attempt.
@@ -112,11 +119,15 @@ class Budget:
     def sleep(self, seconds: float, why: str) -> None:
         """Wait, and say so."""
         self.waited += seconds
+        told = self.note if self.silent + seconds >= 1 else None
+        self.silent = 0.0
         while seconds > 0:
-            if self.note is not None and (seconds >= 1 or self.failures > 1):
-                self.note(f"{why}; next attempt at {self.what} in {max(1, round(seconds))} s")
+            if told is not None:
+                told(f"{why}; next attempt at {self.what} in {max(1, round(seconds))} s")
             time.sleep(min(seconds, _SAY_S))
             seconds -= _SAY_S
+        if told is not None:
+            told(f"trying {self.what} again")
 
     def give_up(self, why: str) -> None:
         """Raise the error that ends the download."""
@@ -155,7 +166,7 @@ def request(
     *,
     headers: Mapping[str, str] | None = None,
     token: Token | None = None,
-    timeout: float = 10.0,
+    timeout: float,
 ) -> Iterator[Any]:
     """Send a request and give the reply, whatever its status except those worth another attempt.
 
