@@ -413,8 +413,11 @@ def test_the_registry_comes_before_the_lock_and_the_lock_before_the_hub(
         pull(weights(), settings=settings)
     # ... and the registry's against both.
     hub.fault = None
+    wanted = weights(f"hf://{REPO}@{first}/{FILE}", sha256=sha(make(2)))
+    with pytest.raises(IntegrityError, match="not as pinned"):
+        pull(wanted, settings=settings)
     with pytest.raises(IntegrityError, match="other bytes"):
-        pull(weights(f"hf://{REPO}@{first}/{FILE}", sha256=sha(make(2))), settings=settings)
+        pull(wanted, settings=settings, update=True)
     assert visible(settings) == []
     assert pull(weights(), settings=settings).revision == first
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from zoo.atomic import write_atomically
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError
 from zoo.settings import Settings
-from zoo.weights.files import write_atomically
 from zoo.weights.remembered import Remembered
 from zoo.weights.store import Store
 
@@ -192,7 +192,7 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new(point: str, tmp_pat
     write_atomically(target, b"old")
     code = (
         "import os, signal, sys, pathlib\n"
-        "from zoo.weights import files\n"
+        "from zoo import atomic\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
         "point = sys.argv[2]\n"
         "if point == 'write':\n"
@@ -202,7 +202,7 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new(point: str, tmp_pat
         "    pathlib.Path.open = opened\n"
         "else:\n"
         "    setattr(os, point.partition('.')[2], die)\n"
-        "files.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
+        "atomic.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(target), point], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -28,8 +28,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.adapt.kept import FACTS
+from zoo.atomic import write_atomically
 from zoo.errors import DiskError, IntegrityError, NotFoundError
-from zoo.weights.files import hash_file, write_atomically
+from zoo.weights.files import hash_file
 from zoo.weights.header import read_header
 from zoo.weights.source import SHA256
 

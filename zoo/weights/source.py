@@ -26,6 +26,9 @@ _SCHEME: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31}):")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _PATH: Final = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*")
 
+#: Files that say which shard holds which tensor.
+INDEX: Final = ".index.json"
+
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
@@ -118,9 +121,7 @@ def single(weights: Weights) -> Weights:
                 why="a backbone is loaded from one file",
                 hint=hint,
             )
-        weights = replace(
-            weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=()
-        )
+        weights = replace(weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=())
     if weights.source.endswith(INDEX):
         raise UsageError(
             f"{weights.name} is an index of shards: {weights.source[:200]}",
