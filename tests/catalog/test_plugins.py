@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -388,6 +389,36 @@ def test_installed_plugins(install: Callable[..., Path]) -> None:
     with pytest.raises(NotFoundError) as caught:
         registry.backbone("nobody_has_it")
     assert all(f"'{name}' failed" in str(caught.value) for name in ("missing", "syntax", "exit"))
+
+
+def test_an_entry_point_may_name_a_class(install: Callable[..., Path]) -> None:
+    source = GOOD.format(name="made").replace(
+        "@zoo.hookimpl\ndef zoo_backbones():", "class P:\n  @zoo.hookimpl\n  def zoo_backbones(self):"
+    )
+    install("zoo-class", "1.0", {"classy": "zoo_t_class:P"}, zoo_t_class=source)
+    assert [one.full_name for one in installed().backbones()] == ["classy/made"]
+
+
+def test_names_that_differ_by_a_dash_are_two(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("my-net", "my_net"):
+        module = f"zoo_t_{'dash' if '-' in name else 'line'}"
+        install(f"zoo-{module}", "1.0", {name: module}, **{module: GOOD.format(name=module)})
+    for name, other in (("my-net", "my_net"), ("my_net", "my-net")):
+        monkeypatch.setenv("ZOO_DISABLE", name)
+        states = {one.name: one.state for one in installed().reports()}
+        assert states == {name: "disabled", other: "ok"}
+    assert [one.plugin for one in installed().backbones(plugin="my-net")] == ["my-net"]
+
+
+def test_a_generator_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.catalog.plugins.MOST", 50)
+
+    def zoo_backbones():
+        yield from (backbone(f"net{i}") for i in itertools.count())
+
+    found = report(alone({"endless": hook(zoo_backbones)}), "endless")
+    assert (found.state, found.stage) == ("failed", "zoo_backbones")
+    assert "gave more than 50 and did not end" in (found.problem or "")
 
 
 def test_two_distributions_with_one_entry_point_name(install: Callable[..., Path]) -> None:

@@ -19,10 +19,14 @@ COMMANDS = {
     "bare Python": [sys.executable, "-c", "pass"],
     "import zoo": [sys.executable, "-c", "import zoo"],
     "zoo --help": [ZOO, "--help"],
+    "zoo list": [ZOO, "list"],
     "zoo list --json": [ZOO, "list", "--json"],
+    "zoo plugins": [ZOO, "plugins"],
     "import torchvision.models": [sys.executable, "-c", "import torchvision.models"],
     "import timm; timm.list_models()": [sys.executable, "-c", "import timm; timm.list_models()"],
 }
+PEERS = ("import torchvision.models", "import timm; timm.list_models()")
+OURS = ("import zoo", "zoo --help", "zoo list", "zoo list --json", "zoo plugins")
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
@@ -47,12 +51,15 @@ def main() -> None:
                 times[name].append(spent)
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {runs} runs\n")
-    print("| command | median ms | min | max | against zoo list |")
-    print("|---|---|---|---|---|")
+    print("| command | median ms | min | max |")
+    print("|---|---|---|---|")
     for name, values in times.items():
         figures = [medians[name], min(values), max(values)]
-        ratio = medians[name] / medians["zoo list --json"]
-        print(f"| `{name}` | " + " | ".join(f"{1000 * value:.0f}" for value in figures) + f" | {ratio:.1f}x |")
+        print(f"| `{name}` | " + " | ".join(f"{1000 * value:.0f}" for value in figures) + " |")
+    print(f"\nMedians of the peers over ours:\n\n| ours | {' | '.join(f'`{name}`' for name in PEERS)} |")
+    print("|---|" + "---|" * len(PEERS))
+    for name in OURS:
+        print(f"| `{name}` | " + " | ".join(f"{medians[peer] / medians[name]:.1f}x" for peer in PEERS) + " |")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,12 +155,13 @@ def _builtins() -> Iterator[Candidate]:
 
 def _installed() -> Iterator[Candidate]:
     for one in installed():
-        load = one.point.load if one.point is not None else _nothing
+        load = partial(_load_point, one.point)
         yield Candidate(one.name, "entry-point", load, one.value, one.distribution, one.fault)
 
 
-def _nothing() -> None:
-    raise AssertionError("a candidate with a fault is not loaded")
+def _load_point(point: Any) -> Any:
+    found = point.load()
+    return found() if isinstance(found, type) else found
 
 
 def _module_loader(target: str) -> Callable[[], Any]:

@@ -188,6 +188,8 @@ class Lookup:
             name: of the plugin.
             written: the whole name that it is part of, if it is.
         """
+        if name in self._host.plugins:
+            return name
         for known in self._host.plugins:
             if plain(known) == plain(name):
                 return known

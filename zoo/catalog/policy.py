@@ -22,7 +22,7 @@ def disabled(candidates: Sequence[Candidate], settings: Settings, files: Iterabl
         RegistryError: a registry file does, or one that it requires is absent, too old or disabled.
     """
     files = tuple(files)
-    known = {plain(one.name): one.name for one in candidates}
+    known = {**{plain(one.name): one.name for one in candidates}, **{one.name: one.name for one in candidates}}
     reasons: dict[str, str] = {}
     if settings.plugins is not None:
         wanted = {_known(name, known, "ZOO_PLUGINS names") for name in settings.plugins}
@@ -53,8 +53,9 @@ def required_names(candidates: Sequence[Candidate], files: Iterable[LedgerFile])
 
 
 def _known(name: str, known: Mapping[str, str], who: str, error: type[UsageError] = UsageError) -> str:
-    if (found := known.get(plain(name))) is None:
-        hint = did_you_mean(name, known.values()) or f"Known here: {', '.join(sorted(known.values())) or 'none'}."
+    if (found := known.get(name) or known.get(plain(name))) is None:
+        there = sorted(set(known.values()))
+        hint = did_you_mean(name, there) or f"Known here: {', '.join(there) or 'none'}."
         raise error(f"{who} a plugin that is not here: {name!r}", hint=hint)
     return found
 

@@ -55,12 +55,24 @@ class Listing(list[T]):
         return [f"... and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, two spaces apart."""
-    lines = [[short(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    padded = (zip(line, widths, strict=True) for line in lines)
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in padded)
+def text_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), wide: int | None = WIDE
+) -> str:
+    """Columns of equal width, two spaces apart.
+
+    Args:
+        header: titles of the columns.
+        rows: cells.
+        right: titles of the columns that are flushed right.
+        wide: characters of a cell that are shown; None = all.
+    """
+    right = set(right)
+    lines = [[short(cell, wide) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    pads = [(str.rjust if title in right else str.ljust, width) for title, width in zip(header, widths, strict=True)]
+    return "\n".join(
+        "  ".join(pad(cell, width) for cell, (pad, width) in zip(line, pads, strict=True)).rstrip() for line in lines
+    )
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, wide: int = WIDE) -> str:
@@ -107,10 +119,10 @@ def count(value: int | None) -> str:
     return str(value)
 
 
-def short(text: str, wide: int = WIDE) -> str:
+def short(text: str, wide: int | None = WIDE) -> str:
     """In one line of at most `wide` characters."""
     text = " ".join(text.split())
-    return text if len(text) <= wide else f"{text[: wide - 3]}..."
+    return text if wide is None or len(text) <= wide else f"{text[: wide - 3]}..."
 
 
 def _plain(value: Any) -> str:

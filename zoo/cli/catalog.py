@@ -60,36 +60,28 @@ def list_verb(
         shadowed=shadowed,
     )
     rows = [registry.row(spec) for spec in specs]
-    out.data(rows, lambda console: _draw_backbones(console, rows))
+    out.table(rows, _COLUMNS, map(_cells, rows), right=("params", "features", "input"))
     if not rows:
         out.note("Nothing matches. `zoo list` without filters shows everything.")
 
 
-def _draw_backbones(console: Console, rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+_COLUMNS = ("name", "plugin", "family", "params", "features", "input", "weights", "licence", "pulled")
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "plugin", "family"):
-        table.add_column(title, no_wrap=True)
-    for title in ("params", "features", "input"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("weights", "licence", "pulled"):
-        table.add_column(title, no_wrap=True)
-    for row in rows:
-        others = len(row["weights"]) - 1
-        weights = row["default_weights"] or (row["weights"][0] if row["weights"] else "-")
-        table.add_row(
-            row["name"],
-            row["plugin"],
-            row["family"],
-            count(row["params"]),
-            str(row["num_features"]),
-            "x".join(map(str, row["input_size"])),
-            weights + (f" +{others}" if others > 0 else ""),
-            row["license"] or "-",
-            "yes" if row["pulled"] else "",
-        )
-    console.print(table)
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    others = len(row["weights"]) - 1
+    weights = row["default_weights"] or (row["weights"][0] if row["weights"] else "-")
+    return (
+        row["name"],
+        row["plugin"],
+        row["family"],
+        count(row["params"]),
+        str(row["num_features"]),
+        "x".join(map(str, row["input_size"])),
+        weights + (f" +{others}" if others > 0 else ""),
+        row["license"] or "-",
+        "yes" if row["pulled"] else "",
+    )
 
 
 @click.command("show")
@@ -170,18 +162,9 @@ def _short(value: Any) -> str:
 def strategies_verb(settings: Settings, out: Output) -> None:
     """List the ways to adapt a backbone."""
     rows = [strategy_row(spec) for spec in open_registry(settings, out).strategies()]
-
-    def draw(console: Console) -> None:
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("name", "plugin", "kind", "needs", "what it does"):
-            table.add_column(title)
-        for row in rows:
-            table.add_row(row["name"], row["plugin"], row["kind"], ", ".join(row["needs"]) or "-", row["summary"])
-        console.print(table)
-
-    out.data(rows, draw)
+    columns = ("name", "plugin", "kind", "needs", "what it does")
+    cells = ((row["name"], row["plugin"], row["kind"], ", ".join(row["needs"]) or "-", row["summary"]) for row in rows)
+    out.table(rows, columns, cells, cut=False)
 
 
 def status(settings: Settings) -> None:

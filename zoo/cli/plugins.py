@@ -50,21 +50,18 @@ def plugins_verb(settings: Settings, verbose: bool, check: str | None, requireme
 def _list(reports: list[PluginReport], verbose: bool, out: Output) -> None:
     keys = (*KEYS, "traceback") if verbose else KEYS
     rows = [{key: plain(getattr(report, key)) for key in keys} for report in reports]
-    out.data(rows, lambda console: _draw(console, reports, verbose))
+    more = ("distribution", "where") if verbose else ()
 
+    def cells(report: PluginReport) -> list[str]:
+        told = plugin_cells(report)
+        problem = told.pop("problem")
+        return [*told.values(), *((report.distribution or "-", report.where) if verbose else ()), problem]
 
-def _draw(console: Console, reports: list[PluginReport], verbose: bool) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (*COLUMNS, *(("distribution", "where") if verbose else ())):
-        table.add_column(title, justify="right" if title == "import" else "left")
+    columns = (*COLUMNS[:-1], *more, COLUMNS[-1])
+    out.table(rows, columns, map(cells, reports), right=("import",), cut=False)
     for report in reports:
-        table.add_row(*plugin_cells(report).values(), *((report.distribution or "-", report.where) if verbose else ()))
-    console.print(table)
-    for report in reports:
-        if verbose and report.traceback:
-            console.print(f"\n{report.name}, at {report.stage}:\n{report.traceback.rstrip()}")
+        if verbose and report.traceback and not out.json:
+            click.echo(f"\n{report.name}, at {report.stage}:\n{report.traceback.rstrip()}")
 
 
 def _check(registry: Registry, name: str, verbose: bool, out: Output) -> None:
