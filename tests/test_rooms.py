@@ -27,7 +27,12 @@ ROOMS = (
 HEAVY = {"torch", "timm", "torchvision", "numpy"}
 #: Places that may look up, when called: a run is saved with its card, a list says which weights are on this disk, and
 #: `zoo plugins --check` holds a plugin to the contract.
-UPWARD = {("adapt/saved.py", "report"), ("catalog/registry.py", "weights"), ("cli/plugins.py", "testing")}
+UPWARD = {
+    ("adapt/learner.py", "choose"),
+    ("adapt/saved.py", "report"),
+    ("catalog/registry.py", "weights"),
+    ("cli/plugins.py", "testing"),
+}
 
 
 def imports(path: Path, *, top: bool = False) -> Iterator[str]:

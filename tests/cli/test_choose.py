@@ -1,4 +1,4 @@
-"""The verbs `rank` and `audit`."""
+"""The verbs `rank` and `audit`, and `evaluate --guard`."""
 
 from __future__ import annotations
 
@@ -47,3 +47,15 @@ def test_audit_refuses(cli: Any, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "fix.csv").write_text("mine")
     assert cli("audit", photos, "--fix-list", tmp_path / "fix.csv").code == 2
     assert (tmp_path / "fix.csv").read_text() == "mine"
+
+
+def test_evaluate_with_a_guard(cli: Any, photos: Path, tmp_path: Path) -> None:
+    assert cli("fit", photos, "-b", "source_cnn", "-w", "none", "-s", "linear-probe", "-o", "run").code == 0
+    result = cli("evaluate", "run", photos, "--guard", "--json")
+    assert result.code == 0, result.err
+    assert {"verdict", "gain", "interval", "baselines"} <= set(result.json["guard"])
+    assert "guard: " in cli("evaluate", "run", photos, "--guard").out
+    assert cli("evaluate", "run", photos, "--train", photos).code == 2
+    photos.rename(tmp_path / "moved")
+    assert cli("evaluate", "run", tmp_path / "moved", "--guard").code == 7
+    assert cli("evaluate", "run", tmp_path / "moved", "--guard", "--train", tmp_path / "moved").code == 0

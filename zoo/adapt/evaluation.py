@@ -43,6 +43,7 @@ class Evaluation:
         per_class: class -> precision, recall, f1, n (rows that truly have it); multi-label also average_precision
             (None without such rows). For regression: column -> r2, rmse, mae, n.
         confusion: rows by true class (down) and predicted class (across); None unless the task is classes.
+        guard: the verdict of a comparison with baselines (see `zoo.choose.guard.Guard.as_json`), where one was made.
     """
 
     primary: str
@@ -52,6 +53,7 @@ class Evaluation:
     split: str
     per_class: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] | None = None
+    guard: Mapping[str, Any] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -80,12 +82,13 @@ class Evaluation:
             **self.headline(),
             "per_class": {name: dict(figures) for name, figures in self.per_class.items()},
             "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
+            "guard": None if self.guard is None else dict(self.guard),
         }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
         """What `as_json` gave, read back."""
-        scores = {key: value for key, value in record.items() if key not in {*_HEAD, "per_class", "confusion"}}
+        scores = {key: value for key, value in record.items() if key not in {*_HEAD, "per_class", "confusion", "guard"}}
         if record["accuracy"] is not None:
             scores = {"accuracy": record["accuracy"], **scores}
         confusion = record.get("confusion")
@@ -97,6 +100,7 @@ class Evaluation:
             split=record["split"],
             per_class=record.get("per_class", {}),
             confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
+            guard=record.get("guard"),
         )
 
     def __str__(self) -> str:
@@ -107,12 +111,15 @@ class Evaluation:
             for row in [header, *rows]:
                 cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
                 lines.append("  " + "  ".join(cells).rstrip())
-        return "\n".join([*lines, left] if left else lines)
+        lines += [left] if left else []
+        return "\n".join([*lines, self.guard["words"]] if self.guard else lines)
 
     def _repr_html_(self) -> str:
         header, rows, left = self._table()
         table = html_table(header, rows) if rows else ""
-        return f"<p>{escape(self.sentence())}</p>{table}" + (f"<p>{escape(left)}</p>" if left else "")
+        below = [f"<p>{escape(left)}</p>"] if left else []
+        below += [f"<pre>{escape(self.guard['words'])}</pre>"] if self.guard else []
+        return f"<p>{escape(self.sentence())}</p>{table}" + "".join(below)
 
     def sentence(self) -> str:
         """The scores in one line."""

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -336,14 +336,39 @@ class Learner:
     # -- using -----------------------------------------------------------------------------------------------------
 
     @_blaming
-    def evaluate(self, test: Any, *, skip_bad: bool = False, progress: Progress | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        test: Any,
+        guard: bool = False,
+        *,
+        train: Any = None,
+        scratch: bool = False,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Evaluation:
         """Evaluate on labelled data: its `test` split, else `val`, else all of it.
 
+        Args:
+            test: labelled data.
+            guard: also compare with baselines that borrow nothing (see `zoo.choose.guard`); the verdict is in
+                `Evaluation.guard`.
+            train: for the guard: the data this learner was fitted on; None = where its record says.
+            scratch: for the guard: train the architecture from scratch too.
+            skip_bad: go on without the samples that cannot be read.
+            progress: called with (what, done, total).
+
         Raises:
-            DataError: labels that this learner does not know.
+            DataError: labels that this learner does not know, or training data that has changed.
         """
         split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
-        return evaluate(self._outputs(self.model, split, progress), _targets(split), self.task, split=split.name)
+        outputs = self._outputs(self.model, split, progress)
+        found = evaluate(outputs, _targets(split), self.task, split=split.name)
+        if not guard:
+            return found
+        from zoo.choose.guard import guard as compare
+
+        verdict = compare(self, split, outputs, train, scratch=scratch, progress=progress)
+        return replace(found, guard=verdict.as_json())
 
     def predict(self, x: Any) -> np.ndarray:
         """Predict raw samples.
@@ -370,6 +395,10 @@ class Learner:
         model = self.model
         split = x if isinstance(x, Split) else open_data(x, labelled=False).held_out
         return probabilities(self._outputs(model, split, None, keep=False), self.task).numpy()
+
+    def outputs(self, split: Split) -> Tensor:
+        """(N, C) outputs of the rows of a split, on the CPU: logits, or numbers for regression."""
+        return self._outputs(self.model, split, None)
 
     @property
     def classes(self) -> tuple[str, ...]:

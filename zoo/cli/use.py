@@ -9,18 +9,34 @@ import click
 
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, modes, percent
+from zoo.errors import UsageError
 from zoo.settings import Settings
 
 
 @click.command("evaluate", short_help="Evaluate a saved run on data.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data")
+@click.option("--guard", is_flag=True, help="Compare with baselines that borrow nothing: does the transfer help?")
+@click.option("--train", metavar="DATA", help="For --guard: the data of the fit, if it moved.")
+@click.option("--scratch", is_flag=True, help="For --guard: train the architecture from scratch too.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
 @modes
 @click.pass_obj
-def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_bad: bool, out: Output) -> None:
+def evaluate_verb(
+    settings: Settings,
+    run: Path,
+    data: str,
+    guard: bool,
+    train: str | None,
+    scratch: bool,
+    device: str,
+    skip_bad: bool,
+    out: Output,
+) -> None:
     """Evaluate RUN on DATA: its test split, else val, else all of it."""
+    if (train or scratch) and not guard:
+        raise UsageError("--train and --scratch go with --guard")
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load
     from zoo.data.open import open_data
@@ -29,7 +45,7 @@ def evaluate_verb(settings: Settings, run: Path, data: str, device: str, skip_ba
     opened = open_data(data, task_classes=learner.task, skip_bad=skip_bad)
     out.notes(opened.notes)
     with out.progress() as told:
-        evaluation = learner.evaluate(opened, progress=told)
+        evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 

@@ -1,0 +1,138 @@
+"""Verdicts on cases whose truth is known, statistics against their definitions, and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import RidgeClassifierCV
+
+import zoo
+from zoo.choose.guard import bootstrap, training_rows
+from zoo.errors import DataError
+
+Publish = Callable[[str, float], None]
+
+
+def pictures(n: int, seed: int, signal: float = 60.0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy pictures of three colours."""
+    random = np.random.default_rng(seed)
+    codes = np.arange(n) % 3
+    pixels = random.normal(110, 50, (n, 8, 8, 3))
+    pixels[np.arange(n), :, :, codes] += signal
+    return np.clip(pixels, 0, 255).astype(np.uint8), np.array(["red", "green", "blue"])[codes]
+
+
+def test_the_interval_is_the_bootstrap_of_the_mean() -> None:
+    random = np.random.default_rng(0)
+    differences = random.choice([-1.0, 0.0, 1.0], size=400, p=[0.1, 0.7, 0.2])
+    low, high = bootstrap(differences)
+    error = differences.std() / np.sqrt(400)
+    assert low == pytest.approx(differences.mean() - 1.96 * error, abs=0.01)
+    assert high == pytest.approx(differences.mean() + 1.96 * error, abs=0.01)
+    smooth = random.normal(0.3, 1, 500)
+    low, high = bootstrap(smooth)
+    assert low == pytest.approx(smooth.mean() - 1.96 * smooth.std() / np.sqrt(500), abs=0.02)
+    assert bootstrap(differences) == bootstrap(differences)
+
+
+def test_what_anybody_can_learn_is_no_evidence(published: Publish) -> None:
+    published("good", 1.0)
+    learner = zoo.compose("tiny.good", "linear-probe").fit(pictures(90, 0))
+    found = learner.evaluate(pictures(60, 1), guard=True, train=pictures(90, 0))
+    assert found.guard is not None
+    assert found.guard["verdict"] == "no-evidence"
+    assert {one["name"] for one in found.guard["baselines"]} == {"majority", "raw", "random-weights"}
+    assert "cannot be seen" in found.guard["advice"]
+    assert "guard: no-evidence" in str(found)
+    assert "guard: no-evidence" in found._repr_html_()
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_blind_network_is_negative_transfer(published: Publish) -> None:
+    published("blind", 0.0)
+    learner = zoo.compose("tiny.blind", "linear-probe").fit(pictures(90, 0))
+    found = learner.evaluate(pictures(60, 1), guard=True, train=pictures(90, 0)).guard
+    assert found["verdict"] == "negative-transfer"
+    assert found["interval"][1] < 0
+    assert found["baselines"][0]["name"] == found["against"]
+
+
+def test_knowledge_that_the_rows_do_not_hold_helps(tmp_path: Path) -> None:
+    """Rows of 300 numbers, of which the module knows the one that counts: six labels a class are too few to find it."""
+    import torch
+    from torch import nn
+
+    class Knowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(1, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x[:, :1])
+
+    def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        codes = np.arange(n) % 2
+        x = random.normal(size=(n, 300)).astype(np.float32)
+        x[:, 0] += 4 * codes
+        return x, codes
+
+    learner = zoo.compose(Knowing(), "linear-probe").fit(rows(12, 0), rows(20, 5))
+    found = learner.evaluate(rows(200, 1), guard=True, train=rows(12, 0)).guard
+    assert found["verdict"] == "helps"
+    assert found["interval"][0] > 0
+    assert any("random-weights" in note for note in found["notes"])
+
+
+def test_baselines_are_what_scikit_learn_makes_of_them(published: Publish) -> None:
+    published("good", 1.0)
+    (x, y), (tx, ty) = pictures(90, 0, 25.0), pictures(60, 1, 25.0)
+    learner = zoo.compose("tiny.good", "linear-probe").fit((x, y), (tx, ty))
+    found = {one["name"]: one for one in learner.evaluate((tx, ty), guard=True, train=(x, y)).guard["baselines"]}
+    majority = DummyClassifier().fit(x.reshape(90, -1), y).score(tx.reshape(60, -1), ty)
+    assert found["majority"]["accuracy"] == pytest.approx(majority)
+    flat, other = x.reshape(90, -1) / 127.5 - 1, tx.reshape(60, -1) / 127.5 - 1
+    oracle = RidgeClassifierCV(alphas=np.logspace(-3, 6, 40)).fit(flat, y).score(other, ty)
+    assert found["raw"]["accuracy"] == pytest.approx(oracle, abs=0.07)
+
+
+def test_every_kind_of_target_has_a_guard(published: Publish) -> None:
+    published("good", 1.0)
+    (x, names), (tx, tnames) = pictures(90, 0), pictures(60, 1)
+    kinds: list[Callable[[Any, Any], Any]] = [
+        lambda a, b: np.stack([b == "red", b != "blue"], axis=1).astype(np.int64),
+        lambda a, b: a.mean(axis=(1, 2, 3)) / 10.0,
+    ]
+    for make in kinds:
+        train, test = (x, make(x, names)), (tx, make(tx, tnames))
+        found = zoo.compose("tiny.good", "linear-probe").fit(train).evaluate(test, guard=True, train=train).guard
+        assert found["verdict"] in ("helps", "no-evidence", "negative-transfer")
+
+
+def test_training_rows_are_found_again_and_proved(published: Publish, photos: Path, tmp_path: Path) -> None:
+    published("good", 1.0)
+    run = zoo.compose("tiny.good", "linear-probe", seed=3).fit(photos, labels_per_class=6).save(tmp_path / "run")
+    again = zoo.load(run)
+    assert len(training_rows(again)) == 12
+    assert again.evaluate(photos, guard=True).guard["notes"][0].startswith("12 of 24 rows were learned from")
+    (photos / "red" / "00.png").unlink()
+    with pytest.raises(DataError, match="not the data"):
+        training_rows(again)
+    with pytest.raises(DataError, match="cannot be read"):
+        training_rows(again, tmp_path / "nowhere")
+    learner = zoo.compose("tiny.good", "linear-probe").fit(pictures(30, 0))
+    with pytest.raises(DataError, match="as objects"):
+        learner.evaluate(pictures(30, 1), guard=True)
+
+
+def test_from_scratch_on_demand(published: Publish) -> None:
+    published("good", 1.0)
+    train, test = pictures(60, 0), pictures(30, 1)
+    found = zoo.compose("tiny.good", "linear-probe").fit(train).evaluate(test, guard=True, train=train, scratch=True)
+    assert "from-scratch" in {one["name"] for one in found.guard["baselines"]}

@@ -1,0 +1,328 @@
+"""Does the transfer help? A fitted learner against baselines that borrow nothing, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.adapt import ridge
+from zoo.adapt.evaluation import wilson
+from zoo.adapt.rows import SPLITS, split_id
+from zoo.adapt.solve import solve_head, target_columns
+from zoo.adapt.source import NamedSource
+from zoo.adapt.spectrum import decompose
+from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
+from zoo.data.dataset import Split
+from zoo.data.loading import batches
+from zoo.data.open import open_data
+from zoo.data.preprocess import reader
+from zoo.data.split import choose
+from zoo.data.task import CLASSES, REGRESSION, Task
+from zoo.errors import DataError, NotFoundError, UsageError
+from zoo.models.network import Network
+
+if TYPE_CHECKING:
+    from zoo.adapt.learner import Learner
+
+HELPS: Final = "helps"
+NO_EVIDENCE: Final = "no-evidence"
+NEGATIVE: Final = "negative-transfer"
+#: Resamples of the paired bootstrap.
+RESAMPLES: Final = 10_000
+#: Pictures are shrunk to at most this many pixels a side before raw pixels are learned from.
+SIDE: Final = 32
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What does without the pretrained network.
+
+    Attributes:
+        name: "majority", "raw" (ridge on the raw numbers), "random-weights" (the same architecture, untrained, with a
+            probe), or "from-scratch".
+        accuracy: on the same rows; None for regression.
+        interval: Wilson's 95 % interval of it.
+        gain: mean over the rows of (its error - the learner's): accuracy points for classes.
+        gain_interval: 95 % interval by paired bootstrap.
+        p_value: of equal errors (McNemar's exact test for classes, else a paired t test), Holm-corrected.
+    """
+
+    name: str
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    gain: float
+    gain_interval: tuple[float, float]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The verdict.
+
+    Attributes:
+        verdict: "helps" (better than every baseline, beyond chance), "negative-transfer" (some baseline is better,
+            beyond chance) or "no-evidence".
+        gain: over the best baseline: accuracy for classes, else mean error per row.
+        interval: 95 % interval of the gain, by paired bootstrap.
+        against: the best baseline.
+        n: rows that all were judged by.
+        baselines: all of them, best first.
+        advice: what to do.
+        notes: what could not be compared, and why.
+    """
+
+    verdict: str
+    gain: float
+    interval: tuple[float, float]
+    against: str
+    n: int
+    baselines: tuple[Baseline, ...]
+    advice: str
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, in types that JSON has, and `words`."""
+        record = asdict(self)
+        for one in record["baselines"]:
+            one["interval"] = None if one["interval"] is None else list(one["interval"])
+            one["gain_interval"] = list(one["gain_interval"])
+        baselines, notes = list(record["baselines"]), list(self.notes)
+        return {**record, "interval": list(self.interval), "baselines": baselines, "notes": notes, "words": str(self)}
+
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        low, high = self.interval
+        return (
+            f"guard: {self.verdict}: {self.gain:+.3f} [{low:+.3f}, {high:+.3f}] against {self.against} "
+            f"on {self.n} rows. {self.advice}"
+        )
+
+    def __str__(self) -> str:
+        lines = [self.sentence()]
+        for one in self.baselines:
+            seen = "" if one.accuracy is None else f"accuracy {one.accuracy:.3f}, "
+            low, high = one.gain_interval
+            lines.append(f"  {one.name}: {seen}gain {one.gain:+.3f} [{low:+.3f}, {high:+.3f}], p = {one.p_value:.2g}")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def guard(
+    learner: Learner,
+    test: Split,
+    outputs: Tensor,
+    train: Any = None,
+    *,
+    scratch: bool = False,
+    progress: Progress | None = None,
+) -> Guard:
+    """Compare a fitted learner with baselines that learn from the same rows and borrow nothing.
+
+    Args:
+        learner: fitted or loaded.
+        test: labelled rows that nobody learned from.
+        outputs: the learner's, (N, C).
+        train: the data it learned from; None = the place that its record names.
+        scratch: train the same architecture from scratch too, at the strategy's default budget.
+        progress: called with (what, done, total).
+
+    Raises:
+        DataError: the training data is not the one that the learner was fitted on, or is nowhere.
+    """
+    task, targets = learner.task, np.asarray(test.targets)
+    learned = training_rows(learner, train)
+    notes: list[str] = []
+    if leaked := len(set(learned.digests()) & set(test.digests())):
+        notes.append(f"{leaked} of {len(test)} rows were learned from: this verdict is too good")
+    errors = row_errors(outputs.double(), targets, task)
+    made = _baselines(learner, learned, test, scratch, notes, progress)
+    p_values = holm([paired_p(errors, other) for other in made.values()])
+    baselines = [
+        _baseline(name, errors, other, p, task) for (name, other), p in zip(made.items(), p_values, strict=True)
+    ]
+    baselines.sort(key=lambda one: one.gain)
+    best = baselines[0]
+    return Guard(
+        verdict := _verdict(baselines),
+        best.gain,
+        best.gain_interval,
+        best.name,
+        len(test),
+        tuple(baselines),
+        _advice(verdict, best, len(test), learner),
+        tuple(notes),
+    )
+
+
+def training_rows(learner: Learner, given: Any = None) -> Split:
+    """The labelled rows that a learner learned from, found again and proved by their hashes.
+
+    Raises:
+        DataError: they are nowhere, or have changed.
+    """
+    call, record = learner.call, learner.record["data"]
+    place = call.get("data") if given is None else given
+    if place is None or isinstance(place, Mapping):
+        raise DataError(
+            "the data that this learner was fitted on was given as objects, and is not at hand",
+            hint="Give it again: evaluate(test, guard=True, train=DATA) or --train DATA.",
+        )
+    try:
+        data = open_data(place, task_classes=learner.task, skip_bad=bool(call.get("skip_bad")))
+    except (NotFoundError, UsageError) as error:
+        raise DataError(
+            f"the data that this learner was fitted on cannot be read: {error.message}",
+            hint="Say where it is now: --train DATA.",
+        ) from error
+    val = call.get("val")
+    # Another data set to report on leaves all of train to be learned from, whatever it was.
+    reported = val if val is None or (isinstance(val, str) and val in (*SPLITS, *data.splits)) else data
+    rows = choose(data, reported, labels_per_class=call.get("labels_per_class"), seed=learner.seed).train
+    if split_id(rows) != record["split_ids"]["train"]:
+        raise DataError(
+            f"{data.name} is not the data that this learner was fitted on",
+            why="The fingerprint of its training rows differs from the one in run.json.",
+            hint="Give the data as it was: --train DATA; or fit again.",
+        )
+    return rows
+
+
+def _baselines(
+    learner: Learner, train: Split, test: Split, scratch: bool, notes: list[str], progress: Progress | None
+) -> dict[str, np.ndarray]:
+    """Name -> error (N,) of each test row."""
+    task, truth = learner.task, np.asarray(test.targets)
+    codes = np.asarray(train.targets)
+    found: dict[str, np.ndarray] = {"majority": row_errors(_constant(codes, task, len(test)), truth, task)}
+    network = learner.model.backbone
+    raw = _raw(network, train), _raw(network, test)
+    if raw[0] is None or raw[1] is None:
+        notes.append("raw: the input is no single array, so that nothing can be learned from it directly")
+    else:
+        found["raw"] = row_errors(_ridge(raw[0], codes, raw[1], task), truth, task)
+    source = learner.source
+    if isinstance(source, NamedSource):
+        plain = NamedSource(
+            source.spec, None, source.registry, in_chans=source.in_chans, tap=source.tap, seed=learner.seed
+        )
+        untrained = plain.network(progress).to(learner.placement.device)
+        untrained.preprocessing = network.preprocessing
+        x = [learner.store.features(untrained, part, learner.placement) for part in (train, test)]
+        head = solve_head(x[0], codes, task, seed=learner.seed)
+        with torch.no_grad():
+            found["random-weights"] = row_errors(head(x[1].float()).double(), truth, task)
+        if scratch:
+            found["from-scratch"] = row_errors(_from_scratch(learner, train, test, progress), truth, task)
+    else:
+        notes.append("random-weights: a module of your own cannot be built anew")
+    return found
+
+
+def _constant(codes: np.ndarray, task: Task, n: int) -> Tensor:
+    """Outputs of who knows the training targets and nothing of the rows."""
+    if task.kind == CLASSES:
+        counts = np.bincount(codes, minlength=task.outputs).astype(np.float64)
+        return torch.from_numpy(counts).repeat(n, 1)
+    mean = codes.reshape(len(codes), -1).mean(axis=0).astype(np.float64)
+    return torch.from_numpy(mean if task.kind == REGRESSION else mean - 0.5).repeat(n, 1)
+
+
+def _raw(network: Network, split: Split) -> Tensor | None:
+    """(N, D) of the network's input, pictures shrunk; None where the input is several tensors."""
+    rows = []
+    for batch in batches(split, reader(network.preprocessing, network.in_chans), 64):
+        if not isinstance(batch.x, Tensor):
+            return None
+        x = batch.x.float()
+        if x.ndim == 4 and max(x.shape[2:]) > SIDE:
+            x = torch.nn.functional.interpolate(x, size=SIDE, mode="area")
+        rows.append(x.flatten(1))
+    return torch.cat(rows)
+
+
+def _ridge(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
+    """Outputs of ridge regression on the raw numbers, its strength chosen by leave-one-out."""
+    columns = target_columns(x, codes, task)
+    if task.kind != REGRESSION:
+        columns = 2 * columns - 1
+    spectrum = decompose(x, 1.0)
+    strength = ridge.PATH[int(ridge.leave_one_out(spectrum, columns).argmin())]
+    head = spectrum.fold(*ridge.solve(spectrum, columns, strength))
+    with torch.no_grad():
+        return head(test).double()
+
+
+def _from_scratch(learner: Learner, train: Split, test: Split, progress: Progress | None) -> Tensor:
+    from zoo.adapt.compose import compose
+    from zoo.data.dataset import TRAIN, VAL, Data
+
+    source = learner.source
+    assert isinstance(source, NamedSource)
+    fresh = compose(
+        source.spec,
+        "from-scratch",
+        weights=None,
+        accelerator=str(learner.placement.device),
+        precision=learner.placement.precision,
+        seed=learner.seed,
+        in_chans=source.in_chans,
+        registry=learner.registry,
+        store=learner.store,
+    )
+    parts = {TRAIN: train.renamed(TRAIN), VAL: test.renamed(VAL)}
+    fresh.fit(Data("guard", learner.task, parts, divided=True), progress=progress)
+    return fresh.outputs(test).double()
+
+
+def _baseline(name: str, errors: np.ndarray, other: np.ndarray, p: float, task: Task) -> Baseline:
+    right = int((other == 0).sum())
+    known = task.kind != REGRESSION
+    return Baseline(
+        name,
+        right / len(other) if known else None,
+        wilson(right, len(other)) if known else None,
+        float((other - errors).mean()),
+        bootstrap(other - errors),
+        p,
+    )
+
+
+def bootstrap(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of paired differences (Efron 1979), seeded."""
+    generator = np.random.default_rng(seed)
+    values, counts = np.unique(differences, return_counts=True)
+    if len(values) <= 16:  # rows that differ alike are drawn together: the same law, far cheaper
+        drawn = generator.multinomial(len(differences), counts / counts.sum(), size=RESAMPLES)
+        means = drawn @ values / len(differences)
+    else:
+        n = len(differences)
+        means = np.array([differences[generator.integers(0, n, n)].mean() for _ in range(RESAMPLES)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _verdict(baselines: list[Baseline]) -> str:
+    if all(one.gain_interval[0] > 0 and one.p_value < LEVEL for one in baselines):
+        return HELPS
+    if any(one.gain_interval[1] < 0 and one.p_value < LEVEL for one in baselines):
+        return NEGATIVE
+    return NO_EVIDENCE
+
+
+def _advice(verdict: str, best: Baseline, n: int, learner: Learner) -> str:
+    if verdict == HELPS:
+        return "Keep it."
+    half = (best.gain_interval[1] - best.gain_interval[0]) / 2
+    if verdict == NO_EVIDENCE:
+        return (
+            f"On {n} rows differences below {half:.3f} cannot be seen: judge by more rows, try another backbone "
+            "(zoo rank), or take what is simpler."
+        )
+    instead = {"from-scratch": "train from scratch (-s from-scratch)", "raw": "a model on the raw numbers is enough"}
+    return f"{instead.get(best.name, best.name + ' is better')}; or try another backbone (zoo rank)."
