@@ -131,6 +131,13 @@ def test_training_rows_are_found_again_and_proved(published: Publish, photos: Pa
         learner.evaluate(pictures(30, 1), guard=True)
 
 
+def test_a_saved_run_carries_its_guard(published: Publish, photos: Path, tmp_path: Path) -> None:
+    published("good", 1.0)
+    learner = zoo.compose("tiny.good", "linear-probe").fit(photos, guard=True)
+    assert learner.evaluation.guard["n"] == learner.evaluation.n
+    assert zoo.load(learner.save(tmp_path / "run")).evaluation.guard == learner.evaluation.guard
+
+
 def test_from_scratch_on_demand(published: Publish) -> None:
     published("good", 1.0)
     train, test = pictures(60, 0), pictures(30, 1)

@@ -128,6 +128,7 @@ class Learner:
         labels_per_class: int | None = None,
         ignore_target_labels: bool = False,
         skip_bad: bool = False,
+        guard: bool = False,
         batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> Learner:
@@ -145,6 +146,7 @@ class Learner:
             labels_per_class: learn from this many labelled rows a class only.
             ignore_target_labels: accept a `target` that has labels, and never look at them.
             skip_bad: go on without the samples that cannot be read.
+            guard: compare with baselines on the reported rows, as `evaluate` does; the record keeps the verdict.
             batch_size: rows of one forward pass when features are computed; None = chosen by the size of a sample.
             progress: called with (what, done, total).
 
@@ -176,6 +178,7 @@ class Learner:
             "labels_per_class": labels_per_class,
             "ignore_target_labels": ignore_target_labels,
             "skip_bad": skip_bad,
+            "guard": guard,
             "batch_size": batch_size,
         }
         network = self.source.network(progress).to(self.placement.device)
@@ -192,6 +195,9 @@ class Learner:
         self.notes = [*notes, *self.store.said()]
         self.run = run.path if run else None
         self.fitted = Fitted(model, rows.task, evaluation, history, {"data": described, **facts})
+        if guard:
+            guarded = self._guarded(evaluation, rows.report, outputs, rows.train, False, progress)
+            self.fitted = replace(self.fitted, evaluation=guarded)
         return self
 
     @contextmanager
@@ -363,12 +369,14 @@ class Learner:
         split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
         outputs = self._outputs(self.model, split, progress)
         found = evaluate(outputs, _targets(split), self.task, split=split.name)
-        if not guard:
-            return found
-        from zoo.choose.guard import guard as compare
+        return self._guarded(found, split, outputs, train, scratch, progress) if guard else found
 
-        verdict = compare(self, split, outputs, train, scratch=scratch, progress=progress)
-        return replace(found, guard=verdict.as_json())
+    def _guarded(
+        self, found: Evaluation, test: Split, outputs: Tensor, train: Any, scratch: bool, progress: Progress | None
+    ) -> Evaluation:
+        from zoo.choose.guard import guard
+
+        return replace(found, guard=guard(self, test, outputs, train, scratch=scratch, progress=progress).as_json())
 
     def predict(self, x: Any) -> np.ndarray:
         """Predict raw samples.

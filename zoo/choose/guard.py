@@ -128,7 +128,7 @@ def guard(
         learner: fitted or loaded.
         test: labelled rows that nobody learned from.
         outputs: the learner's, (N, C).
-        train: the data it learned from; None = the place that its record names.
+        train: the data it learned from, or the very rows; None = the place that its record names.
         scratch: train the same architecture from scratch too, at the strategy's default budget.
         progress: called with (what, done, total).
 
@@ -136,7 +136,7 @@ def guard(
         DataError: the training data is not the one that the learner was fitted on, or is nowhere.
     """
     task, targets = learner.task, np.asarray(test.targets)
-    learned = training_rows(learner, train)
+    learned = train if isinstance(train, Split) else training_rows(learner, train)
     notes: list[str] = []
     if leaked := len(set(learned.digests()) & set(test.digests())):
         notes.append(f"{leaked} of {len(test)} rows were learned from: this verdict is too good")

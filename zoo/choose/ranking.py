@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any, Final, overload
 
+from zoo.catalog.tables import html_table
+
 _OPINIONS: Final = ("LogME", "H", "LEEP", "kNN")
 
 
@@ -134,11 +136,7 @@ class Ranking(Sequence[Ranked]):
 
     def _repr_html_(self) -> str:
         header, lines = self.table()
-        cells = "".join(
-            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line) + "</tr>"
-            for tag, line in [("th", header), *(("td", line) for line in lines)]
-        )
-        return f"<table>{cells}</table><p>{escape(self.sentence())}</p>"
+        return f"{html_table(header, lines)}<p>{escape(self.sentence())}</p>"
 
 
 def _shown(value: float | None) -> str:

@@ -142,6 +142,7 @@ def _fit(
     ignore_target_labels: bool,
     batch_size: int | None,
     skip_bad: bool,
+    guard: bool | None,
     publish: bool,
 ) -> tuple[Learner, Path]:
     """Resolve every name, fit, and save. What fails before something was learned leaves nothing on disk.
@@ -186,6 +187,7 @@ def _fit(
             labels_per_class=labels_per_class,
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
+            guard=bool(guard),
             batch_size=batch_size,
             progress=told,
         )

@@ -55,6 +55,7 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
             click.option("--resume", is_flag=True,
                          help="Go on with the run in RUN; what is given must be what it was begun with."),
+            click.option("--guard", is_flag=True, help="Compare with baselines that borrow nothing; the run keeps it."),
         )
     ):  # fmt: skip
         function = option(function)
