@@ -109,6 +109,7 @@ def test_convert(cli, tmp_path: Path) -> None:
     assert cli("convert", source, target).code == 2
     assert cli("convert", tmp_path / "no.pth", tmp_path / "y.safetensors").code == 3
     assert cli("convert", source, tmp_path / "y.bin").code == 2
+    assert cli("convert", source, tmp_path / "nowhere" / "y.safetensors").code == 3
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     assert cli("convert", tmp_path / "bad.pth", tmp_path / "z.safetensors").code == 5
     assert not (tmp_path / "z.safetensors").exists()

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, ZooError
 from zoo.settings import Settings
 from zoo.testing.hub import FakeHub
-from zoo.weights.convert import convert, tensors_of
+from zoo.weights.convert import convert, main, tensors_of
 from zoo.weights.lock import Lock
 from zoo.weights.pull import pull
 from zoo.weights.store import Store
@@ -219,3 +220,25 @@ def test_the_lock_keeps_both_hashes(settings: Settings, hub: FakeHub) -> None:
     entry = Lock.of(settings).entries["t.a"]
     assert (entry.sha256, entry.converted_sha256) == (hashlib.sha256(content).hexdigest(), got.sha256)
     assert (entry.format, entry.bytes) == ("pickle", len(content))
+
+
+def test_a_converted_hash_that_was_tampered_with(settings: Settings, hub: FakeHub) -> None:
+    hub.add("x/y", "pytorch_model.bin", saved({"a": torch.arange(4.0)}))
+    weights = Weights(name="t.a", backbone="t", source="hf://x/y/pytorch_model.bin")
+    got = pull(weights, settings=settings)
+    path = settings.home / "zoo.lock"
+    path.write_text(path.read_text().replace(got.sha256, "0" * 64))
+    before = path.read_bytes()
+    with pytest.raises(IntegrityError, match="other bytes than"):
+        pull(weights, settings=settings)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_the_disks_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: str, metadata: object = None) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    (tmp_path / "x.pth").write_bytes(saved({"a": torch.ones(1)}))
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr("zoo.weights.convert._limit", lambda _: None)  # this is the tests' own process
+    assert main(str(tmp_path / "x.pth"), str(tmp_path / "y")) == 6

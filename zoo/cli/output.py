@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -161,6 +161,10 @@ def size(value: int | None) -> str:
         if value >= one:
             return f"{value / one:.1f} {unit}"
     return f"{value} B"
+
+
+#: Columns from which on a table may show the paths of blobs, which are longer than all else.
+WIDE: Final = 160
 
 
 def table_of(*titles: str, right: Sequence[str] = ()) -> Any:

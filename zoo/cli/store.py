@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.options import open_registry
-from zoo.cli.output import Output, modes, size, table_of
+from zoo.cli.output import WIDE, Output, modes, size, table_of
 from zoo.errors import UsageError
 from zoo.settings import Settings
 
@@ -30,8 +30,9 @@ def verify_verb(settings: Settings, names: tuple[str, ...], out: Output) -> None
     from zoo.weights.verify import facts, verdict, verify
 
     registry = open_registry(settings, out)
+    total = 0 if names else sum(path.stat().st_size for path in settings.blobs.glob("*/*"))
     with out.progress(bytes=True) as told:
-        found = verify(names, registry, not_finite, tick=_counting(told, "hashed"))
+        found = verify(names, registry, not_finite, tick=_counting(told, "hashed", total))
     error = verdict(found)
     if error is None or not out.json:
         out.data(facts(found), lambda console: _draw_verified(console, found))
@@ -39,8 +40,8 @@ def verify_verb(settings: Settings, names: tuple[str, ...], out: Output) -> None
         raise error
 
 
-def _counting(told: Any, what: str) -> Any:
-    """A tick that sums up the bytes it is told."""
+def _counting(told: Any, what: str, total: int = 0) -> Any:
+    """A tick that sums up the bytes it is told, of a total that may not be known (0)."""
     if told is None:
         return None
     have = 0
@@ -48,17 +49,17 @@ def _counting(told: Any, what: str) -> Any:
     def tick(count: int) -> None:
         nonlocal have
         have += count
-        told(what, have, 0)
+        told(what, have, total)
 
     return tick
 
 
 def _draw_verified(console: Any, found: list[Any]) -> None:
-    table = table_of("names", "state", "size", "path", right=("size",))
+    paths = ["path"] if console.width >= WIDE else []
+    table = table_of("names", "state", "size", "sha256", *paths, right=("size",))
     for one in found:
-        table.add_row(
-            ", ".join(one.names) or "-", one.state, "" if one.bytes is None else size(one.bytes), str(one.path or "-")
-        )
+        row = (", ".join(one.names) or "-", one.state, size(one.bytes) if one.bytes else "", (one.sha256 or "")[:12])
+        table.add_row(*row, *(str(one.path or "-") for _ in paths))
     console.print(table)
     sound = sum(one.state == "ok" for one in found)
     console.print(f"{sound} of {len(found)} sound" if found else "nothing is here, and nothing is promised")
@@ -87,7 +88,8 @@ def rm_verb(settings: Settings, names: tuple[str, ...], out: Output) -> None:
 
     def draw(console: Any) -> None:
         for one in done:
-            console.print(f"{one.name}: {'kept' if one.kept_for else f'{size(one.freed)} freed'}")
+            freed = f", {size(one.freed)} freed" if one.freed else ""
+            console.print(f"{one.name}: {'its file stays' if one.kept_for else f'removed{freed}'}")
 
     out.data({"removed": [one.row() for one in done], "freed": sum(one.freed for one in done)}, draw)
 

@@ -11,7 +11,7 @@ from zoo.catalog import licenses
 from zoo.catalog.spec import Weights
 from zoo.cli.catalog import plain
 from zoo.cli.options import open_registry
-from zoo.cli.output import Output, modes, size, table_of
+from zoo.cli.output import WIDE, Output, modes, size, table_of
 from zoo.errors import NotFoundError, UsageError
 from zoo.settings import Settings
 
@@ -119,10 +119,11 @@ def pull_verb(
 
 
 def _draw_pulled(console: Any, rows: list[dict[str, Any]]) -> None:
-    table = table_of("name", "size", "sha256", "", "path", right=("size",))
+    paths = ["path"] if console.width >= WIDE else []
+    table = table_of("name", "size", "sha256", "", *paths, right=("size",))
     for row in rows:
         state = "was here" if row["cached"] else "pulled"
-        table.add_row(row["name"], size(row["bytes"]), row["sha256"][:12], state, row["path"])
+        table.add_row(row["name"], size(row["bytes"]), row["sha256"][:12], state, *(row[key] for key in paths))
     console.print(table)
 
 
@@ -137,15 +138,15 @@ def _say_plan(
             out.note(f"note: {row['name']}: {said}")
 
     def draw(console: Any) -> None:
-        table = table_of("name", "size", "licence", "", "source", "to", right=("size",))
+        table = table_of("name", "size", "licence", "", "source", right=("size",))
         for row in rows:
             state = "is here" if row["cached"] else "fetch and convert" if row["converted"] else "fetch"
-            place = row["path"] or str(settings.blobs)
-            table.add_row(row["name"], size(row["bytes"]), row["license"] or "-", state, row["source"], place)
+            table.add_row(row["name"], size(row["bytes"]), row["license"] or "-", state, row["source"])
         console.print(table)
         fetched = [row["bytes"] for row in rows if not row["cached"]]
         unknown = " and what has no size yet" if None in fetched else ""
-        console.print(f"{size(sum(filter(None, fetched)))}{unknown} to fetch; nothing was touched")
+        much = size(sum(filter(None, fetched)))
+        console.print(f"{much}{unknown} to fetch, into {settings.blobs}; nothing was touched")
         if folder is not None:
             console.print(f"then copied to {folder}")
 
@@ -164,6 +165,8 @@ def convert_verb(settings: Settings, file: Path, target: Path, out: Output) -> N
 
     if not file.is_file():
         raise NotFoundError(f"no file {file}", hint="Give the path of a .pth or .bin file.")
+    if not target.absolute().parent.is_dir():
+        raise NotFoundError(f"no folder {target.parent}", hint="Make it first, or write elsewhere.")
     if target.exists():
         raise UsageError(f"{target} exists already", hint="Choose another name, or remove it.")
     if target.suffix != ".safetensors":

@@ -7,6 +7,7 @@ like any other file.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -16,13 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo.atomic import PART, locked, publish
-from zoo.errors import IntegrityError, NotFoundError, ZooError
+from zoo.errors import DiskError, IntegrityError, NotFoundError, ZooError
 from zoo.weights.files import disk_errors
 from zoo.weights.header import read_header
 
 if TYPE_CHECKING:
     from zoo.weights.store import Store
 
+#: How the process ends when the disk, not the file, is to blame.
+_DISK: Final = 6
+_NO_ROOM: Final = re.compile(rf"os error ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EROFS}|{errno.EACCES})\)")
 #: What torch's unpickler says about a file.
 _GLOBAL: Final = re.compile(r"GLOBAL ([\w.]+)")
 _FINDING: Final = re.compile(r"(?<=WeightsUnpickler error: )[^\n]+")
@@ -76,6 +80,8 @@ def convert(source: Path, target: Path) -> None:
             env={**environment, "CUDA_VISIBLE_DEVICES": "", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"},
             check=False,
         )
+        if done.returncode == _DISK:
+            raise DiskError(f"cannot write {target}", why=_reason(done), hint="Free some space, or write elsewhere.")
         if done.returncode:
             raise IntegrityError(
                 f"{source.name} cannot be converted",
@@ -190,7 +196,7 @@ def main(source: str, target: str) -> int:
             os.fsync(file.fileno())
     except Exception as error:
         print(_said(error), file=sys.stderr)
-        return 1
+        return _DISK if _NO_ROOM.search(str(error)) else 1
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoo.atomic import tidy
 from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import Weights
-from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
+from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
 from zoo.weights import roots
 from zoo.weights.header import read_header
@@ -212,16 +212,18 @@ class _Pull:
 
     def recorded(self, sha256: str) -> bool:
         """Whether the lock has an entry for what is here, after it was written if no request is needed for it."""
-        weights = self.weights
-        if self.entry is not None:
-            return True
-        if (known := self.elsewhere(sha256)) is not None:
-            self.lock.write(weights.name, known)
-            return True
+        weights, known = self.weights, self.elsewhere(sha256) if self.entry is None else self.entry
         settled = not isinstance(self.source, HubFile) or self.source.pinned
-        if weights.sha256 is None or not settled or self.source.file.endswith(PICKLES):
-            return False
-        self.record(self.source, weights.sha256, self.store.path(sha256).stat().st_size, None)
+        try:
+            if known is not None:
+                if known is not self.entry:
+                    self.lock.write(weights.name, known)
+            elif weights.sha256 is None or not settled or self.source.file.endswith(PICKLES):
+                return False
+            else:
+                self.record(self.source, weights.sha256, self.store.path(sha256).stat().st_size, None)
+        except DiskError:
+            pass  # the file is here, and its bytes are known: what cannot be written is not needed
         return True
 
     def elsewhere(self, sha256: str) -> Entry | None:
@@ -298,7 +300,7 @@ class _Pull:
 
     def settle(self, got: Got) -> None:
         """Compare what came with the lock, or write it there."""
-        if self.locked and self.entry is not None and self.entry.converted_sha256 not in (None, got.converted):
+        if self.entry is not None and self.entry.converted_sha256 not in (None, got.converted):
             raise IntegrityError(
                 f"{self.weights.name} was converted to other bytes than {self.lock.path} records",
                 why=f"{got.converted}, not {self.entry.converted_sha256}",
