@@ -20,7 +20,7 @@ from zoo.errors import TrainingError
 
 #: Norm of the preconditioned gradient at which a fit is finished; probabilities are then right to about 1e-8.
 TOLERANCE: Final = 1e-8
-#: The same for fits that only compare regularisers: on the way, and around the best.
+#: The same for fits that only compare regularisers: on the way, and at the best.
 COARSE: Final = 1e-2
 ROUGH: Final = 1e-3
 STEPS: Final = 200

@@ -27,9 +27,10 @@ def open_data(
 
     Args:
         source: a folder of class folders (optionally under train/ val/ test/), a CSV manifest (path,label[,split]),
-            a pair `(X, y)`, a map-style data set of pairs (torch's), a Hugging Face `Dataset` or `DatasetDict`, the
-            name of a built-in set ("digits", "glyphs", "glyphs:2000"), or something already open. Without labels
-            also X alone, a folder of loose images, a path, a picture, or a list of paths, folders, pictures, arrays.
+            a NumPy archive (.npz of x and y, see `zoo.data.npz`), a pair `(X, y)`, a map-style data set of pairs
+            (torch's), a Hugging Face `Dataset` or `DatasetDict`, the name of a built-in set ("digits", "glyphs",
+            "glyphs:2000"), or something already open. Without labels also X alone, a folder of loose images, a path,
+            a picture, or a list of paths, folders, pictures, arrays.
             A built-in name is taken before a folder of that name: write `./digits` for the folder.
         task_classes: the task, or the class names, that the targets must fit, e.g. those of a fitted learner.
         skip_bad: leave unreadable images out, with a note, instead of refusing the data.
@@ -88,11 +89,15 @@ def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
         from zoo.data.manifest import read_manifest
 
         return read_manifest(path, labelled=labelled, task=task)
+    if path.suffix.lower() == ".npz":
+        from zoo.data.npz import read_npz
+
+        return read_npz(path, labelled=labelled)
     if not labelled:
         return Rows(path.name, FileSamples([path]), path=path, source=str(path))
     raise DataError(
-        f"{path} is neither a folder nor a CSV manifest",
-        hint="Give a folder of class folders, or a .csv with the columns path,label[,split].",
+        f"{path} is neither a folder nor a CSV manifest nor a NumPy archive",
+        hint="Give a folder of class folders, a .csv with the columns path,label[,split], or an .npz of x and y.",
     )
 
 

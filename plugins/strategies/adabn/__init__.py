@@ -24,7 +24,7 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "lr": None,
             "calibrate": None,
             "views": 1,
-            "rows": 1024,
+            "rows": 512,
         },
         summary="Give BatchNorm the statistics of unlabelled target data, then linear-probe.",
         paper="Li et al. 2016, Revisiting batch normalization for practical domain adaptation, arXiv:1603.04779",

@@ -30,7 +30,7 @@ class AdaBN(LinearProbe):
     All other options are the linear probe's.
     """
 
-    rows: int | None = 1024
+    rows: int | None = 512
 
     needs: ClassVar[frozenset[str]] = frozenset({"target", "batchnorm"})
 

@@ -1,0 +1,68 @@
+"""Unlabelled target data on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.usefixtures("tiny_plugin")
+
+
+@pytest.fixture
+def loose(photos: Path) -> Path:
+    """A folder of pictures without labels, none of them in `photos`."""
+    random = np.random.default_rng(5)
+    from PIL import Image
+
+    folder = photos.parent / "loose"
+    folder.mkdir()
+    for i in range(10):
+        Image.fromarray(random.integers(0, 255, (12, 12, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["coral", "adabn"])
+def test_a_target_is_a_folder_an_archive_or_a_built_in_set(cli, strategy: str, photos: Path, loose: Path) -> None:
+    np.savez("target.npz", x=np.random.default_rng(0).integers(0, 255, (9, 12, 12, 3)).astype(np.uint8))
+    for target, more in ((loose, ()), ("target.npz", ()), ("digits", ("--ignore-target-labels", "--set", "rows=20"))):
+        more = more if strategy == "adabn" else more[:1]
+        done = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", strategy, "--target", target, *more, "--json")
+        assert done.code == 0, done.err
+        assert done.json["metrics"]["split"] == "val"
+        assert "reported rows come from the labelled data, not from the target" in done.err
+    evaluated = cli("evaluate", done.json["run"], photos, "--json")
+    assert evaluated.json["n"] == 24
+
+
+@pytest.mark.parametrize("strategy", ["coral", "adabn"])
+def test_a_target_with_labels_or_none_at_all_is_refused(cli, strategy: str, photos: Path) -> None:
+    fit = ("fit", photos, "-b", "tiny", "-w", "none", "-s", strategy)
+    np.savez("labelled.npz", x=np.zeros((4, 8, 8), np.uint8), y=[0, 1, 0, 1])
+    for target in (photos, "labelled.npz", "digits"):
+        done = cli(*fit, "--target", target)
+        assert done.code == 2
+        assert "target data has labels" in done.err
+        assert "--ignore-target-labels" in done.err
+    done = cli(*fit)
+    assert done.code == 2
+    assert "needs unlabelled target data" in done.err
+    assert not Path("runs").exists()
+
+
+def test_a_strategy_that_needs_no_target_refuses_one(cli, photos: Path, loose: Path) -> None:
+    done = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", "knn", "--target", loose)
+    assert done.code == 2
+    assert "no use for unlabelled target data" in done.err
+
+
+def test_neighbours_from_the_command_line(cli, photos: Path) -> None:
+    done = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", "knn", "--set", "k=3", "-o", "near", "--json")
+    assert done.code == 0, done.err
+    assert done.json["metrics"]["accuracy"] > 0.7
+    found = cli("predict", "near", photos / "red", "--json").json
+    assert {row["label"] for row in found} <= {"red", "blue"}
+    near = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", "knn", "--set", "kk=3")
+    assert near.code == 2
+    assert "Did you mean k?" in near.err or "Options: k" in near.err
