@@ -74,16 +74,17 @@ def seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Kernels that give the same bits each time, where torch has them; it warns where it has none."""
-    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
     kept = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=algorithms != (True, False))
+    # Not `use_deterministic_algorithms`, which imports torch's compiler: two seconds.
+    torch.set_deterministic_debug_mode(max(mode, 1))
     memory.fill_uninitialized_memory = False  # it guards against faulty kernels, at the price of a pass over memory
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        torch.set_deterministic_debug_mode(mode)
         cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = kept
 
 
