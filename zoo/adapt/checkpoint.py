@@ -123,15 +123,20 @@ class Checkpoints:
         return place
 
     def newest(self) -> Checkpoint | None:
-        """The newest one that is whole and of this fit. What came before it is told in `skipped`."""
+        """The newest one that is whole and of this fit. What came before it is told in `skipped`.
+
+        All but one of the older ones go: a process that was killed may not have come to that.
+        """
         self.skipped.clear()
-        for place in self.places():
+        for place in (places := self.places()):
             try:
                 found = read_checkpoint(place)
             except (IntegrityError, OSError, ValueError) as error:
                 why = f"is damaged and was skipped: {error.message if isinstance(error, IntegrityError) else error}"
             else:
                 if found.facts["key"] == self.key:
+                    for older in places[places.index(place) + KEPT :]:
+                        self._remove(older)
                     return found
                 why = "is of another fit and was skipped"
             self._unusable.add(place)
