@@ -120,6 +120,15 @@ def test_a_broken_pipe_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    command = f'"{sys.executable}" -c "from zoo.cli import main; main()" list alexnet {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("alexnet" in done.stdout) == (closed == "2>&-")
+
+
 def test_the_current_directory_is_no_place_for_plugins(tmp_path: Path) -> None:
     (tmp_path / "zoo_plugins").mkdir()
     (tmp_path / "zoo_plugins" / "__init__.py").write_text("raise SystemExit(99)")

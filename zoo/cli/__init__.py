@@ -5,8 +5,12 @@ from __future__ import annotations
 
 def main() -> None:
     """Run `zoo` and exit with its code."""
+    import os
     import sys
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it: nobody listens
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         from zoo.cli.app import run
     except KeyboardInterrupt:  # later ones end in `run`

@@ -122,8 +122,8 @@ class Output:
 @contextmanager
 def stdout_for_data() -> Iterator[None]:
     """While plugins are loaded, what any library or child process writes below Python to stdout goes to stderr."""
+    sys.stdout.flush()
     try:
-        sys.stdout.flush()
         kept = os.dup(1)
     except OSError:  # closed: nothing can reach it
         yield
