@@ -420,6 +420,32 @@ def test_a_plugins_scheme(settings: Settings, make: Make) -> None:
         pull(weights("mem:other", sha256="0" * 64), settings=settings, registry=Plugins(fetch))
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_plugin_may_not_link_a_file_into_the_store(
+    link: Callable[..., None], settings: Settings, make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_bytes(make())
+
+    def fetch(weights: Weights, target: Path) -> bool:
+        link(tmp_path / "mine", target)
+        return True
+
+    with pytest.raises(PluginError, match="made a link"):
+        pull(weights("mem:tiny"), settings=settings, registry=Plugins(fetch))
+    assert leftovers(settings) == []
+    assert (tmp_path / "mine").read_bytes() == make()
+
+
+def test_what_a_plugin_leaves_beside_its_file_is_swept(settings: Settings, make: Make) -> None:
+    def fetch(weights: Weights, target: Path) -> bool:
+        target.with_suffix(".tmp").write_bytes(b"half")
+        target.write_bytes(make())
+        return True
+
+    pull(weights("mem:tiny"), settings=settings, registry=Plugins(fetch))
+    assert leftovers(settings) == [f"{sha(make())}.safetensors"]
+
+
 def test_a_plugin_that_fails_is_named(settings: Settings) -> None:
     def fetch(weights: Weights, target: Path) -> bool:
         raise KeyError("bucket")

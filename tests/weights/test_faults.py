@@ -386,6 +386,18 @@ def test_a_web_source_never_sees_a_token_even_at_the_endpoint(
     assert [seen.header("Authorization") for seen in web.requests] == [None]
 
 
+@pytest.mark.parametrize("secret", ["hf_se cret", "hf_\x01secret", "hf_s\u00e9cret"])
+def test_what_is_no_token_is_neither_sent_nor_printed(
+    secret: str, settings: Settings, hub: FakeHub, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", secret)
+    hub.add(REPO, FILE, make())
+    with pytest.raises(UsageError, match="no token") as caught:
+        pull(weights(), settings=settings)
+    assert "cret" not in str(caught.value)
+    assert hub.count() == 0
+
+
 def test_the_implicit_token_can_be_switched_off(
     settings: Settings, hub: FakeHub, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

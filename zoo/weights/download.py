@@ -379,6 +379,8 @@ class _Download:
                 if not part.is_file():
                     raise PluginError(f"the plugin {plugin!r} says it fetched {source}, and wrote nothing")
                 if part.is_symlink() or part.stat().st_nlink > 1:
+                    with disk_errors("remove", part):
+                        part.unlink()
                     raise PluginError(
                         f"the plugin {plugin!r} made a link for {source}", why="a blob shares its bytes with no file"
                     )

@@ -15,6 +15,7 @@ from zoo.weights.source import COMMIT, SHA256, HubFile
 from zoo.weights.transport import Broken, Budget, Patience, Token, origin, request
 
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
+_TOKEN: Final = re.compile(r"[!-~]{1,1000}")
 _ENDPOINT: Final = re.compile(
     r"(https://[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|http://(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]))"
     r"(?::[0-9]{1,5})?(?:/[A-Za-z0-9_.~-]+)*"
@@ -57,10 +58,16 @@ def endpoint() -> str:
 
 
 def token() -> Token | None:
-    """The user's token, as huggingface_hub finds it; for the endpoint's origin alone."""
+    """The user's token, as huggingface_hub finds it; for the endpoint's origin alone.
+
+    Raises:
+        UsageError: it has characters that no header may have; it is not printed.
+    """
     from huggingface_hub import constants, get_token
 
     secret = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if secret and not _TOKEN.fullmatch(secret):
+        raise UsageError("HF_TOKEN, or the token that `hf auth login` kept, is no token", hint="Set it anew.")
     return Token(secret, origin(endpoint())) if secret else None
 
 
