@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
 from zoo.errors import DataError, PluginError, UsageError
-from zoo.models.stages import HEAD, derive_stages, find_head, inside
+from zoo.models.stages import HEAD, NoHead, derive_stages, find_head, inside
 
 #: What torch says where an input is of the wrong shape for a layer.
 _SHAPE_ERRORS: Final = (
@@ -214,7 +214,7 @@ class Network(nn.Module):
     def source_head(self) -> nn.Module | None:
         """The classifier that came with the weights, or None where the weights are random or have none."""
         head = self._module.get_submodule(self.head_names[0])
-        return None if self.weights is None or isinstance(head, nn.Identity) else head
+        return None if self.weights is None or isinstance(head, (nn.Identity, NoHead)) else head
 
     @property
     def in_chans(self) -> int:

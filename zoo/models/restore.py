@@ -11,7 +11,7 @@ from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.errors import IntegrityError
 from zoo.models.build import Builder, fill_unsaved
 from zoo.models.network import Network
-from zoo.models.stages import find_head
+from zoo.models.stages import NoHead, find_head
 
 #: Differences named in an error.
 _NAMED = 5
@@ -63,9 +63,9 @@ def restore_network(
 
 
 def without_head(module: nn.Module, head: str | None) -> nn.Module:
-    """The same module with its classifier replaced by the identity."""
+    """The same module without its classifier."""
     for name in find_head(module, head):
-        module.set_submodule(name, nn.Identity())
+        module.set_submodule(name, NoHead())
     return module
 
 

@@ -13,6 +13,16 @@ from zoo.errors import UsageError
 HEAD: Final = "head"
 
 
+class NoHead(nn.Module):
+    """Stands where a classifier was, and passes on what it is given.
+
+    It is no `nn.Identity`: some networks take that as a sign to go another way, and the tap would not be reached.
+    """
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
 def find_head(module: nn.Module, declared: str | None = None) -> tuple[str, ...]:
     """Dotted names of the classifier's modules: the declared ones, else timm's, else the last linear layer."""
     found: Any = declared.split(",") if declared else None

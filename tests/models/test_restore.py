@@ -1,0 +1,35 @@
+"""A network that comes back without its classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from zoo.catalog.spec import Backbone, Weights
+from zoo.models.load import load_network
+from zoo.models.restore import restore_network
+from zoo.testing.networks import Tiny
+
+
+class Wilful(Tiny):
+    """Goes another way where its classifier is an identity, as timm's CrossViT does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.classifier, nn.Identity):
+            return self.pool(self.layer1(self.norm(self.conv(x)))).flatten(1)
+        return super().forward(x)
+
+
+def test_the_tap_is_reached_whatever_the_network_does_without_a_classifier() -> None:
+    spec = Backbone(name="wilful", family="t", build=Wilful, num_features=8, params=930, head="classifier")
+    whole = load_network(spec, None, None)
+    tensors = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("classifier.")}
+    weights = Weights(name="wilful.w", backbone="wilful", source="hf://o/r@main/m.safetensors", num_classes=10)
+    bare = restore_network(spec, tensors, weights=weights, in_chans=3, tap=None, preprocessing=None, where=Path("run"))
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(bare.features(x), whole.features(x))
+        assert torch.equal(bare(x), whole.features(x))
+    assert bare.source_head is None
