@@ -407,6 +407,9 @@ class Plugins:
     def fetchers(self) -> list[tuple[str, Callable[..., bool | None]]]:
         return [("other", lambda weights, target: None), ("mem", self.fetch)]
 
+    def absent(self) -> list[str]:
+        return ["The plugin 'gone' failed."]
+
 
 def test_a_plugins_scheme(settings: Settings, make: Make) -> None:
     def fetch(weights: Weights, target: Path) -> bool:
@@ -454,7 +457,9 @@ def test_a_plugin_that_fails_is_named(settings: Settings) -> None:
         pull(weights("mem:tiny"), settings=settings, registry=Plugins(fetch))
     with pytest.raises(PluginError, match="wrote nothing"):
         pull(weights("mem:tiny"), settings=settings, registry=Plugins(lambda weights, target: True))
-    with pytest.raises(NotFoundError, match="no plugin fetches mem:"):
+    with pytest.raises(
+        NotFoundError, match=r"no plugin fetches mem:(.|\n)*asked: other, mem\nThe plugin 'gone' failed"
+    ):
         pull(weights("mem:tiny"), settings=settings, registry=Plugins(lambda weights, target: None))
 
 

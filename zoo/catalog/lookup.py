@@ -195,12 +195,12 @@ class Lookup:
                 return known
         within = f", which {written!r} names" if written is not None else ""
         hint = did_you_mean(name, self._host.plugins) or "See `zoo plugins`."
-        unread = self._absent(one for one in self._host.absent() if one.candidate.fault)
+        unread = self.absent(one for one in self._host.absent() if one.candidate.fault)
         raise NotFoundError(f"no plugin {name!r}{within}", why="\n".join(unread) or None, hint=hint)
 
-    def _absent(self, absent: Iterable[Loaded]) -> list[str]:
-        """A sentence on each plugin that may have had what nobody has; those that were turned off come last."""
-        ordered = sorted(absent, key=lambda one: one.state == "disabled")
+    def absent(self, absent: Iterable[Loaded] | None = None) -> list[str]:
+        """A sentence on each plugin (of these) that may have had what nobody has; those turned off come last."""
+        ordered = sorted(self._host.absent() if absent is None else absent, key=lambda one: one.state == "disabled")
         more = len(ordered) - SHOWN
         rest = [f"{more} more plugins failed, are shadowed or are off: zoo plugins."] if more > 0 else []
         return [*map(_reason, ordered[:SHOWN]), *rest]
@@ -230,7 +230,7 @@ class Lookup:
             weights = self._index.declares(arch)
             if weights is not None:
                 reasons.append(f"{weights.origin or weights.plugin} has weights for it, but no plugin the backbone.")
-        reasons += self._absent(self._host.absent())
+        reasons += self.absent()
         hint = did_you_mean(written, known) or fallback
         return NotFoundError(f"no {kind} {written!r}", why="\n".join(reasons) or None, hint=hint)
 

@@ -220,7 +220,7 @@ class Host:
                 raise
             except (Exception, SystemExit) as error:
                 raise PluginError(
-                    f"plugin {loaded.name!r} failed to fetch {weights.source}", why=_sentence(error)
+                    f"{loaded.candidate.known_as} failed to fetch {weights.source}", why=_sentence(error)
                 ) from error
 
         return fetch

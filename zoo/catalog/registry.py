@@ -285,6 +285,10 @@ class Registry:
         """(plugin, `function(weights, target) -> bool`) for each plugin with a source scheme of its own."""
         return self._load().fetchers()
 
+    def absent(self) -> list[str]:
+        """A sentence on each plugin that failed, is shadowed or is off, for errors that it could explain."""
+        return self._lookup().absent()
+
     # -- files -----------------------------------------------------------------------------------------------------
 
     @property

@@ -387,9 +387,10 @@ class _Download:
                 with disk_errors("read", part), part.open("rb+") as file:
                     os.fsync(file.fileno())
                 return hash_file(part)
+        asked = f"asked: {', '.join(name for name, _ in fetchers) or 'none has the hook zoo_fetch'}"
         raise NotFoundError(
             f"no plugin fetches {source.scheme}: sources",
-            why=f"asked: {', '.join(name for name, _ in fetchers) or 'none has the hook zoo_fetch'}",
+            why="\n".join([asked, *self.plugins().absent()]),
             hint="Install the plugin that these weights need.",
         )
 
