@@ -329,6 +329,27 @@ def test_features_are_listed_and_trimmed(here: Machine, monkeypatch: pytest.Monk
     assert list((here.home / "features").iterdir()) == []
 
 
+def test_a_run_without_its_backbone_keeps_its_source(here: Machine, tmp_path: Path, photos: Path) -> None:
+    from zoo.catalog.registry import Registry
+    from zoo.settings import Settings
+
+    (row,) = here("pull", "tiny.a", "--json").json
+    registry = Registry(settings=Settings(registry=here.registry))
+    learner = zoo.compose("tiny.a", "linear-probe", registry=registry, accelerator="cpu").fit(photos)
+    run = learner.save(tmp_path / "run", embed=False)
+    learner.save(tmp_path / "whole", embed=True)
+    here.age()
+    said = here("rm", "tiny.a", "--json")
+    assert said.json["removed"][0]["kept_for"] == [str(run / "run.json")]
+    here.registry.with_name("zoo.lock").unlink()
+    here.age()
+    assert here("cache", "gc", "--json").json["removed"] == []
+    (run / "run.json").write_text("{")
+    assert here("cache", "gc").code == 5
+    (run / "run.json").unlink()
+    assert [one["sha256"] for one in here("cache", "gc", "--json").json["removed"]] == [row["sha256"]]
+
+
 def test_cache_verbs_are_near(here: Machine) -> None:
     said = here("cache", "lss")
     assert said.code == 2

@@ -34,6 +34,7 @@ from zoo.models.build import fill_unsaved
 from zoo.models.network import Network
 from zoo.models.restore import fill, restore_network, without_head
 from zoo.models.tensors import read_tensors, umask, write_tensors
+from zoo.weights import roots
 from zoo.weights.files import disk_errors
 from zoo.weights.source import PICKLES
 from zoo.weights.store import Store
@@ -69,7 +70,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
             write_history(run, learner.history)
             write_atomically(run / "README.md", model_card(record).encode())
             write_record(run, record)  # last: from now on it is done
-        return run
+        return _noted(learner, run, embed)
     try:
         run.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".run-", dir=run.parent))
@@ -86,6 +87,13 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
         if os.path.lexists(run):
             raise _taken(run) from error
         raise DiskError(f"{run} cannot be written", why=str(error)) from error
+    return _noted(learner, run, embed)
+
+
+def _noted(learner: Learner, run: Path, embed: bool) -> Path:
+    """A run that needs its source weights says so to those who clean the store."""
+    if not embed and learner.registry is not None:
+        roots.note(learner.registry.settings, [run / RUN])
     return run
 
 

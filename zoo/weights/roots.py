@@ -1,10 +1,11 @@
-"""The projects whose files name blobs of the store, so that a clean-up made elsewhere keeps them.
+"""The projects and runs whose files name blobs of the store, so that a clean-up made elsewhere keeps them.
 
 `$ZOO_HOME/roots.json`::
 
     {"schema": 1, "files": ["/project/registry.toml", "/project/zoo.lock"]}
 
-Written by every pull for a lock or a registry file outside `$ZOO_HOME`; a file that is gone is forgotten.
+Written by every pull for a lock or a registry file outside `$ZOO_HOME`, and for the run.json of a run that is saved
+without its backbone. A file that is gone is forgotten.
 """
 
 from __future__ import annotations

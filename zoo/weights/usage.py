@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from zoo.catalog import ledger
 from zoo.catalog.spec import Weights
-from zoo.errors import RegistryError, UsageError
+from zoo.errors import IntegrityError, RegistryError, UsageError
 from zoo.settings import Settings
 from zoo.weights import roots
 from zoo.weights.lock import NAME, Lock
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
 
+#: The record of a run.
+RUN: Final = "run.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One reason to keep a blob: a name, and the file of another project that says so ("" = the registry here)."""
+    """One reason to keep a blob: a name (or a run), and the file that says so where it is not the registry here."""
 
     name: str
     where: str = ""
@@ -36,7 +41,8 @@ def usage(registry: Registry) -> dict[str, list[Use]]:
     """sha256 of a blob -> who needs it, whether or not the blob is here.
 
     Read are the registry as it stands, every layer of it that another one hides, zoo.lock here and in `$ZOO_HOME`,
-    and the lock and registry files of every project that pulled something into this store.
+    the lock and registry files of every project that pulled something into this store, and the runs that were saved
+    without their backbone.
 
     Raises:
         IntegrityError: one of the locks is damaged, and nobody knows what it needs.
@@ -57,7 +63,24 @@ def usage(registry: Registry) -> dict[str, list[Use]]:
     for path in dict.fromkeys(_locks(settings)):
         for name, entry in Lock(path).entries.items():
             add(entry.converted_sha256 or entry.sha256, Use(name, str(path)))
+    for path in roots.known(settings):
+        if path.name == RUN:
+            add(_of_run(path), Use(str(path)))
     return {sha256: list(uses.values()) for sha256, uses in found.items()}
+
+
+def _of_run(path: Path) -> str | None:
+    """The source weights that a run saved without its backbone needs."""
+    try:
+        composition = json.loads(path.read_bytes())["composition"]
+        weights = composition["weights"]
+        return None if composition["embedded"] or weights is None else str(weights["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{path} is damaged",
+            why="so it is not known which weights that run needs",
+            hint="Restore the run, or remove its folder.",
+        ) from error
 
 
 def blob_of(weights: Weights, store: Store) -> str | None:
