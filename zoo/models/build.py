@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from zoo.catalog import targets
 from zoo.catalog.spec import Backbone, Weights
 from zoo.errors import PluginError, RegistryError
+from zoo.models.put_off import compiler_put_off
 
 #: Classes of a builder that names no default of its own.
 _CLASSES: Final = 1000
@@ -33,7 +34,8 @@ class Builder:
                 f"{weights.name if weights else spec.name}: the backbone {spec.name} takes no option {refused[0]!r}",
                 hint=f"It takes: {', '.join(spec.options) or 'none'}.",
             )
-        self.build: Callable[..., Any] = targets.load(spec.build, plugin=spec.plugin)
+        with compiler_put_off():
+            self.build: Callable[..., Any] = targets.load(spec.build, plugin=spec.plugin)
 
     def random(self, *, num_classes: int | None, in_chans: int) -> nn.Module:
         """Initialised as its authors do, under the seed."""
