@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import torch
@@ -67,3 +69,20 @@ def test_nothing_is_compiled_so_no_compiler_is_imported() -> None:
 
 def test_whoever_wants_the_compiler_gets_it() -> None:
     subprocess.run([sys.executable, "-c", ASKS_FOR_MORE], check=True)
+
+
+FIT = """
+import sys
+import numpy as np
+import zoo
+
+x = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+zoo.compose("tiny", "linear-probe", weights=None).fit((x, np.arange(20) % 2)).predict(x)
+heavy = {"torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "accelerate", "torchvision", "timm"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+def test_a_whole_probe_needs_none_of_the_heavy_libraries() -> None:
+    subprocess.run([sys.executable, "-c", FIT], check=True)
