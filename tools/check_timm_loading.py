@@ -157,7 +157,9 @@ def compare_outputs(ours: nn.Module, theirs: nn.Module, spec: zoo.Backbone, limi
         return "not compared: too much work"
     if spec.build != f"timm.models:{spec.name}":
         return "not compared: timm has no classifier here"
-    # Two pictures: how a product of a single row is summed depends on where the matrix lies in memory.
+    # The last bit of a product depends on where its matrix lies; a mapped file puts it where it stands in the file.
+    for tensor in (*ours.parameters(), *ours.buffers()):
+        tensor.data = tensor.data.clone()
     x = torch.randn(2, *theirs.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         a, b = ours(x), theirs(x)
@@ -244,7 +246,7 @@ def trouble(record: dict[str, Any]) -> list[str]:
     found = [record["error"]] if "error" in record else []
     found += record.get("differences", [])
     output, adapted = record.get("output", ""), record.get("adapted", "")
-    if output.startswith("within") and float(output.split()[1]) > 1e-5:
+    if output.startswith("within"):
         found.append(f"output {output}")
     if adapted and adapted != "equal" and not adapted.startswith(("not compared", "timm fails")):
         found.append(f"adapted: {adapted}")
