@@ -109,6 +109,8 @@ def test_a_sound_store(here: Machine) -> None:
     assert sorted(row["sha256"] for row in said.json["checked"]) == sorted(row["sha256"] for row in rows)
     assert sorted(name for row in said.json["checked"] for name in row["names"]) == ["tiny.a", "tiny.b"]
     assert "2 of 2 sound" in here("verify").out
+    assert here("verify", "tin*", "--json").json["ok"] == 2
+    assert here("verify", "tiny.c*").code == 3
 
 
 def test_every_damaged_file_is_listed_and_kept(here: Machine, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.catalog import names
 from zoo.catalog.near import nearest
 from zoo.catalog.spec import Weights
 from zoo.errors import NotFoundError, ZooError
@@ -18,6 +19,12 @@ def pulled(registry: Registry) -> list[Weights]:
     """Every set of weights that can be loaded without the network, in natural order."""
     store = Store(registry.settings)
     return [weights for weights in registry.weights() if store.is_pulled(weights)]
+
+
+def here(glob: str, registry: Registry) -> list[Weights]:
+    """Those of them whose `arch.tag` fits a glob."""
+    fits = names.matcher(glob.rpartition("/")[2])
+    return [weights for weights in pulled(registry) if fits(weights.name)]
 
 
 def absent(weights: Weights, settings: Settings, registry: Registry | None, why: str | None = None) -> NotFoundError:

@@ -15,7 +15,7 @@ from zoo.catalog import names
 from zoo.catalog.edit import remove_weights
 from zoo.catalog.spec import Weights
 from zoo.errors import NotFoundError, UsageError
-from zoo.weights.absent import pulled
+from zoo.weights.absent import here, pulled
 from zoo.weights.files import disk_errors
 from zoo.weights.lock import Lock
 from zoo.weights.source import single
@@ -99,22 +99,22 @@ def remove(written: Iterable[str], registry: Registry) -> list[Removed]:
 
 
 def _chosen(written: Iterable[str], registry: Registry) -> dict[str, Weights]:
-    here = {weights.name: weights for weights in pulled(registry)}
     found: dict[str, Weights] = {}
     missing: list[str] = []
+    store = Store(registry.settings)
     for name in written:
         if names.is_glob(name):
-            fits = names.matcher(name.rpartition("/")[2])
-            matching = [weights for known, weights in here.items() if fits(known)]
+            matching = here(name, registry)
             missing += [] if matching else [name]
         else:
             weights = registry.resolve(name)[1]
             assert weights is not None  # "default" never means none
-            matching = [weights] if weights.name in here or _registered(weights, registry) else []
+            matching = [weights] if store.is_pulled(weights) or _registered(weights, registry) else []
             missing += [] if matching else [weights.name]
         found.update((weights.name, single(weights)) for weights in matching)
     if missing:
-        on_disk = f"On this disk: {', '.join(here)}." if here else "No weights are on this disk."
+        others = [weights.name for weights in pulled(registry)]
+        on_disk = f"On this disk: {', '.join(others)}." if others else "No weights are on this disk."
         raise NotFoundError(
             f"{', '.join(missing)}: not on this disk",
             why=f"{on_disk} Nothing was removed.",

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalog import names
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
+from zoo.weights.absent import here
 from zoo.weights.batch import chosen
 from zoo.weights.files import Tick, disk_errors, hash_file
 from zoo.weights.header import read_header
@@ -53,22 +55,32 @@ class Checked:
 def verify(
     written: Iterable[str], registry: Registry, not_finite: NotFinite, *, tick: Tick | None = None
 ) -> list[Checked]:
-    """Check the weights that names and globs stand for; without any, everything: the store, files that registry
-    entries name, and what zoo.lock promises. Nothing is changed.
+    """Check the weights that names stand for, and globs among those that are here; without any, everything: the
+    store, files that registry entries name, and what zoo.lock promises. Nothing is changed.
 
     Args:
         not_finite: looks at every number of a sound file; given by whoever may import torch.
         tick: told the bytes that were hashed.
 
     Raises:
-        NotFoundError: a name that nobody has.
+        NotFoundError: a name that nobody has, or a glob that nothing here fits.
         DiskError: a file cannot be read.
     """
     settings = registry.settings
     check = _Check(Store(settings), not_finite, tick)
     if wanted := list(written):
-        return [check.weights(single(weights)) for weights in chosen(wanted, registry)]
+        return [check.weights(single(weights)) for weights in _chosen(wanted, registry)]
     return list(_everything(registry, check))
+
+
+def _chosen(written: list[str], registry: Registry) -> list[Weights]:
+    found: dict[str, Weights] = {}
+    for name in written:
+        matching = here(name, registry) if names.is_glob(name) else chosen([name], registry)
+        if not matching:
+            raise NotFoundError(f"nothing on this disk matches {name!r}", hint="See `zoo list --pulled`.")
+        found.update((weights.name, weights) for weights in matching)
+    return list(found.values())
 
 
 def _everything(registry: Registry, check: _Check) -> Iterator[Checked]:
@@ -113,10 +125,10 @@ class _Check:
         """A file of the store, whose name is its hash."""
         return self.file(tuple(dict.fromkeys(use.name for use in uses)), self.store.path(sha256), sha256, None)
 
-    def file(self, names: tuple[str, ...], path: Path, pin: str | None, size: int | None) -> Checked:
+    def file(self, named: tuple[str, ...], path: Path, pin: str | None, size: int | None) -> Checked:
         with disk_errors("read", path):
             have = path.stat().st_size
-        return Checked(names, *self.judged(path, pin, size, have), path, pin, have)
+        return Checked(named, *self.judged(path, pin, size, have), path, pin, have)
 
     def judged(self, path: Path, pin: str | None, size: int | None, have: int) -> tuple[str, str | None]:
         with disk_errors("read", path):
