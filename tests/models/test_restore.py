@@ -33,3 +33,22 @@ def test_the_tap_is_reached_whatever_the_network_does_without_a_classifier() -> 
         assert torch.equal(bare.features(x), whole.features(x))
         assert torch.equal(bare(x), whole.features(x))
     assert bare.source_head is None
+
+
+def test_a_head_that_was_found_stays_the_head() -> None:
+    """Without its classifier another linear layer would be the last one, of the same width."""
+
+    def build(*, num_classes: int = 10, in_chans: int = 3) -> nn.Module:
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(in_chans * 64, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, num_classes)
+        )
+
+    spec = Backbone(name="plain", family="t", build=build, num_features=8, params=1706, input_size=(3, 8, 8))
+    whole = load_network(spec, None, None)
+    tensors = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("4.")}
+    weights = Weights(name="plain.none", backbone="plain", source="", num_classes=10)
+    bare = restore_network(spec, tensors, weights=weights, in_chans=3, tap=None, preprocessing=None, where=Path("run"))
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(bare.features(x), whole.features(x))
+    assert bare.head_names == whole.head_names == ("4",)

@@ -45,14 +45,18 @@ def restore_network(
 
     def build(bare: bool) -> nn.Module:
         make = builder.bare if bare else builder.on_meta
-        return without_head(make(num_classes=weights.num_classes, in_chans=in_chans), spec.head)
+        return make(num_classes=weights.num_classes, in_chans=in_chans)
 
-    module = build(bare=False)
+    whole = build(bare=False)
+    # Found while it is there: of a network without classifier another layer would be the last one.
+    head = ",".join(find_head(whole, spec.head))
+    module = without_head(whole, head)
     fill(module, tensors, where)
-    fill_unsaved(module, lambda: build(bare=True))
+    fill_unsaved(module, lambda: without_head(build(bare=True), head))
     return Network(
         module.eval(),
         spec,
+        head=head,
         tap=tap,
         preprocessing=preprocessing,
         weights=weights.name if weights.source else None,
