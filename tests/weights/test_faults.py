@@ -263,14 +263,26 @@ def test_all_waits_together_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None
 
     def again() -> None:
         budget.silence(9)
-        budget.progress()
-        budget.spend(Broken("silent"))
+        budget.again(Broken("silent"))
 
     for _ in range(6):
         again()
-    with pytest.raises(DownloadError):
+    with pytest.raises(DownloadError, match="silence in all"):
         again()
-    assert sum(slept) <= 60
+    assert slept == []
+
+
+def test_a_server_that_cuts_often_is_asked_as_often_without_a_wait(
+    settings: Settings, hub: FakeHub, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport.time, "sleep", lambda _: pytest.fail("slept"))
+    monkeypatch.setattr(downloads, "Patience", Patience)
+    content = make(size=SIZE)
+    hub.add(REPO, FILE, content)
+    hub.fault, hub.cut_every = "cut", 1000
+    assert pull(weights(), settings=settings).sha256 == sha(content)
+    assert hub.count("GET") == -(-len(content) // 1000) > 200
+    assert hub.sent == len(content)
 
 
 def test_progress_forgives_failures(monkeypatch: pytest.MonkeyPatch) -> None:

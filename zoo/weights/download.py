@@ -33,8 +33,10 @@ Progress = Callable[[int, "int | None"], None]
 
 #: The largest file taken where nobody says a size.
 MAX_BYTES: Final = 64 * 2**30
-#: An attempt made progress if it brought this share of the file: a server that cuts every byte must end somewhere.
+#: An attempt made progress if it brought this share of the file, or so many bytes: a server that cuts every byte must
+#: end somewhere.
 _SHARE: Final = 1000
+_ENOUGH: Final = 65536
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 _IN_BETWEEN: Final = "Something else lies there now, or stands in between. Try again, or correct the registry entry."
 _ETAG: Final = re.compile(r'"[!#-~]{1,200}"')
@@ -270,9 +272,10 @@ class _Download:
                     raise Broken("the connection ended early")
                 except Broken as failure:
                     self.budget.silence(time.monotonic() - heard)
-                    if part.have - before >= max(1, (self.bytes or self.size or 2**26) // _SHARE):
-                        self.budget.progress()
-                    self.budget.spend(failure)
+                    if part.have - before >= max(1, min(_ENOUGH, (self.bytes or self.size or _ENOUGH) // _SHARE)):
+                        self.budget.again(failure)
+                    else:
+                        self.budget.spend(failure)
             return part.finish()
 
     def attempt(self, part: Part, hear: Callable[[], None]) -> bool:

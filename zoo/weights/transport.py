@@ -85,6 +85,19 @@ class Budget:
         self.failures = 0
         self.reached = True
 
+    def again(self, failure: Broken) -> None:
+        """An attempt ended that brought bytes: the next may follow at once.
+
+        Raises:
+            DownloadError: the silence of all attempts together was too long.
+        """
+        self.progress()
+        if self.waited >= self.patience.total:
+            self.give_up(f"{failure}; {self.waited:.0f} s of silence in all")
+        if self.note is not None and self.silent >= 1:
+            self.note(f"{failure}; trying {self.what} again")
+        self.silent = 0.0
+
     def silence(self, seconds: float) -> None:
         """Time went by without a byte."""
         self.silent = seconds
