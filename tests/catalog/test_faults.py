@@ -70,7 +70,6 @@ FAULTS = {
         ("numpy", "transfer-zoo[extra]>=9; python_version >= '3'"),
     ),
     "for-extra": Fault(GOOD.format("extra"), "ok", "", "", ("Transfer_Zoo<0.1; extra == 'old'", "transfer.zoo>=0.1")),
-    "garbled": Fault(GOOD.format("garbled"), "failed", "requires", "cannot be read", ("transfer-zoo>>1",)),
     "dot.ted": Fault(LEAVES_A_MARK + GOOD.format("dotted"), "failed", "find", "a plugin's name must match"),
     "alexnet": Fault(LEAVES_A_MARK + GOOD.format("alex"), "shadowed", "find", "its name is taken by a built-in plugin"),
     "clash": Fault(hook(f"yield {SPEC.format('resnet18')}"), "ok", "names", "write clash/resnet18"),
@@ -117,6 +116,10 @@ def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         info.mkdir()
         (info / "METADATA").write_text(f"Name: {name}\nVersion: 0.1\n")
         (info / "entry_points.txt").write_bytes(points)
+    garbled = folder / "zoo_garbled-0.1.dist-info"
+    garbled.mkdir()
+    (garbled / "METADATA").write_text("Name: zoo-garbled\nVersion: 0.1\nRequires-Dist: transfer-zoo>>1\n")
+    (garbled / "entry_points.txt").write_text("[zoo]\ngarbled = zoo_t_garbled\n")
     return folder
 
 
@@ -159,6 +162,9 @@ def test_names_taken_twice(table: dict[str, list[dict[str, Any]]]) -> None:
     (torn,) = table["zoo-damaged"]
     assert (torn["state"], torn["stage"], torn["version"]) == ("failed", "find", "0.1")
     assert "entry_points.txt cannot be read" in torn["problem"]
+    (garbled,) = table["garbled"]
+    assert (garbled["state"], garbled["stage"]) == ("failed", "requires")
+    assert garbled["problem"].startswith("requires: its requirement 'transfer-zoo>>1' cannot be read")
 
 
 def test_what_must_not_be_imported_is_not(table: dict[str, list[dict[str, Any]]]) -> None:
@@ -208,7 +214,7 @@ def test_damaged_metadata_are_named_where_a_plugin_is_missing(torn: Path) -> Non
     assert "The plugin 'zoo-damaged' failed (zoo-damaged 0.1): find: its entry_points.txt cannot be read" in done.stderr
 
 
-@pytest.mark.parametrize("name", [*FAULTS, "same", "twice", "zoo-damaged"])
+@pytest.mark.parametrize("name", [*FAULTS, "same", "twice", "zoo-damaged", "garbled"])
 def test_strict_raises(sites: list[Path], torn: Path, tmp_path: Path, name: str) -> None:
     done = zoo("list", "--json", site=[*sites, torn], MARKS=str(tmp_path), ZOO_PLUGINS=name, ZOO_STRICT="1")
     if name in SOUND:
