@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from zoo.catalog.hookspecs import hookimpl
     from zoo.catalog.registry import Registry
-    from zoo.catalog.spec import Backbone, Preprocessing, Strategy, Weights
+    from zoo.catalog.spec import GRADIENT_OPTIONS, Backbone, Preprocessing, Strategy, Weights
     from zoo.choose.audit import audit
     from zoo.choose.rank import rank
     from zoo.errors import (
@@ -64,7 +64,7 @@ _HOMES: Final = {
         ),
         "zoo.api",
     ),
-    **dict.fromkeys(("Backbone", "Preprocessing", "Strategy", "Weights"), "zoo.catalog.spec"),
+    **dict.fromkeys(("GRADIENT_OPTIONS", "Backbone", "Preprocessing", "Strategy", "Weights"), "zoo.catalog.spec"),
     **dict.fromkeys(
         (
             "DataError",
@@ -83,6 +83,7 @@ _HOMES: Final = {
 }
 
 __all__ = [
+    "GRADIENT_OPTIONS",
     "Backbone",
     "DataError",
     "DiskError",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.adapt.strategy import Model, task_loss
+from zoo.adapt.strategy import Gradient, Model, task_loss
+from zoo.catalog.spec import GRADIENT_OPTIONS
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.errors import UsageError
 from zoo.models.network import Network
@@ -62,3 +65,7 @@ def test_shapes_that_do_not_go_together_are_named(task: Task, outputs: torch.Ten
         task_loss(outputs, y, task)
     assert str(tuple(outputs.shape)) in caught.value.message
     assert str(tuple(y.shape)) in caught.value.message
+
+
+def test_the_options_of_every_gradient_strategy_are_known_without_torch() -> None:
+    assert dict(GRADIENT_OPTIONS) == {field.name: field.default for field in dataclasses.fields(Gradient)}

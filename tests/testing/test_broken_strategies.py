@@ -262,10 +262,7 @@ class Remembers(Plain):
         return {"loss": super().loss(model, batch, context)["loss"] / len(self.steps)}
 
 
-GRADIENT = {
-    "epochs": None, "batch_size": 32, "lr": 1e-3, "weight_decay": 0.01, "optimizer": "adamw", "momentum": 0.9,
-    "schedule": "cosine", "clip": 1.0, "head": "linear",
-}  # fmt: skip
+GRADIENT = zoo.GRADIENT_OPTIONS
 
 
 def findings(
@@ -289,6 +286,7 @@ CASES = [
     (Means, {"options": {}}, "declares", "option 'scale' of Means is not declared", '"scale": 1.0'),
     (Means, {"options": {"scale": 1.0, "k": 3}}, "declares", "'k' is declared, and Means has no such", "add the field"),
     (Means, {"options": {"scale": 2.0}}, "declares", "'scale' is 2.0 in the spec and 1.0 in Means", "same default"),
+    (Plain, {"options": {}}, "declares", "'epochs' of Plain is not declared", r"with \*\*zoo.GRADIENT_OPTIONS"),
     (Means, {"kind": "gradient"}, "declares", "kind='gradient', and its class is a closed-form", 'kind="closed-form"'),
     (Means, {"needs": ("target",)}, "declares", r"the spec needs \['target'\], and Means \[\]", r"needs=\(\)"),
     (NotFrozen, {}, "declares", "NotFrozen is no frozen dataclass", r"@dataclass\(frozen=True, kw_only=True\)"),

@@ -27,6 +27,22 @@ SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
+#: What every gradient strategy takes (see `zoo.adapt.strategy.Gradient`), for the `options` of a spec:
+#: `options={**zoo.GRADIENT_OPTIONS, "rank": 8}`.
+GRADIENT_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "epochs": None,
+        "batch_size": 32,
+        "lr": 1e-3,
+        "weight_decay": 0.01,
+        "optimizer": "adamw",
+        "momentum": 0.9,
+        "schedule": "cosine",
+        "clip": 1.0,
+        "head": "linear",
+    }
+)
+
 
 class _Fixed:
     """Facts that never change, so that a copy of what holds them shares them.
@@ -142,7 +158,8 @@ class Strategy(_Fixed):
         kind: "closed-form" or "gradient".
         make: `"package.module:Class"` or the class: a frozen dataclass of hyper-parameters
             (see `zoo.adapt.strategy`).
-        options: hyper-parameter -> default, for people to see without importing `make`.
+        options: hyper-parameter -> default, for people to see without importing `make`; those of every gradient
+            strategy are in `GRADIENT_OPTIONS`.
         needs: what it must be given: "teacher", "target", "source-head", "batchnorm" ...
         plugin: stamped by the registry.
     """

@@ -25,7 +25,7 @@ from zoo.adapt.strategy import Batch, ClosedForm, Context, Gradient, Model
 from zoo.catalog import targets
 from zoo.catalog.hookspecs import hookimpl
 from zoo.catalog.registry import Registry
-from zoo.catalog.spec import Strategy, Weights
+from zoo.catalog.spec import GRADIENT_OPTIONS, Strategy, Weights
 from zoo.errors import UsageError, ZooError
 from zoo.models.network import Network
 from zoo.models.tensors import write_tensors
@@ -212,7 +212,7 @@ def declares(bench: StrategyBench) -> None:
         expect(
             name in declared,
             f"the option {name!r} of {make.__name__} is not declared",
-            f'Add "{name}": {fields.get(name)!r} to options={{...}} of the spec: people read it there.',
+            _declare(name, fields.get(name)),
         )
         expect(
             name in fields,
@@ -229,6 +229,12 @@ def declares(bench: StrategyBench) -> None:
         f"the spec needs {sorted(spec.needs)}, and {make.__name__} {sorted(make.needs)}",
         f"Write needs={tuple(sorted(make.needs))!r} in the spec, and the same frozenset as ClassVar in the class.",
     )
+
+
+def _declare(name: str, value: Any) -> str:
+    if name in GRADIENT_OPTIONS and value == GRADIENT_OPTIONS[name]:
+        return "Begin options={...} of the spec with **zoo.GRADIENT_OPTIONS: people read them there."
+    return f'Add "{name}": {value!r} to options={{...}} of the spec: people read it there.'
 
 
 def _default(one: dataclasses.Field[Any]) -> Any:
