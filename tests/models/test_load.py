@@ -18,6 +18,7 @@ from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.errors import IntegrityError, NotFoundError, PluginError, RegistryError, UsageError
 from zoo.models import load
 from zoo.models.build import Builder
+from zoo.models.finite import has_finite, is_finite
 from zoo.models.load import load_network
 from zoo.models.stem import adapt_stem, first_convolutions
 from zoo.settings import Settings
@@ -299,15 +300,25 @@ def test_only_the_batch_counter_may_be_absent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_numbers_that_are_not_finite_are_refused(value: float, dtype: torch.dtype, tmp_path: Path) -> None:
-    weight = torch.zeros(4, 3, 3, 3, dtype=dtype)
+    weight = torch.zeros(4, 3, 3, 3).to(dtype)
     weight[3, 2, 1, 0] = value
     path = saved(tmp_path / "x.safetensors", conv__weight=weight)
     for _ in range(2):
         with pytest.raises(IntegrityError, match="not finite") as caught:
             load_network(spec(), None, path)
         assert "conv.weight" in caught.value.why
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64])
+def test_the_narrow_and_the_complex_are_looked_at(dtype: torch.dtype) -> None:
+    tensor = torch.zeros(3, 5).to(dtype)
+    assert has_finite(dtype)
+    assert is_finite(tensor)
+    tensor[2, 4] = float("nan")
+    assert not is_finite(tensor)
+    assert not has_finite(torch.int64)
 
 
 def test_finite_numbers_are_looked_for_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,3 +479,34 @@ def test_a_parameter_outside_the_modules_tables_is_refused(tmp_path: Path) -> No
 
     with pytest.raises(PluginError, match="hidden"):
         load_network(spec(Hidden), None, saved(tmp_path / "x.safetensors"))
+
+
+# -- parameters of several names -------------------------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    def __init__(self, num_classes: int, in_chans: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, num_classes, bias=False)
+        self.fc = nn.Linear(4, num_classes, bias=False)
+        self.fc.weight = self.first.weight
+
+
+@pytest.mark.parametrize("missing", [None, "first__weight", "fc__weight"])
+def test_tied_parameters_stay_one(missing: str | None, tmp_path: Path) -> None:
+    # As safetensors' own `save_model` writes them: once.
+    path = saved(tmp_path / "x.safetensors", Tied(6), **({missing: None} if missing else {}))
+    network = load_network(spec(Tied, head="fc"), Weights("tiny.a", "tiny", f"file:{path}", num_classes=6), path)
+    assert network.module.fc.weight is network.module.first.weight
+    assert torch.equal(network.module.fc.weight, next(iter(load_file(path).values())))
+    assert network.module.fc.weight.requires_grad
+
+
+def test_tied_parameters_must_agree(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.safetensors", Tied(6), first__weight=torch.ones(6, 4))
+    with pytest.raises(IntegrityError, match="is not for tiny") as caught:
+        load_network(spec(Tied, head="fc"), None, path)
+    assert "one in the network and two in the file" in caught.value.why
+    path = saved(tmp_path / "y.safetensors", Tied(6), first__weight=None, fc__weight=None)
+    with pytest.raises(IntegrityError, match="is not for tiny"):
+        load_network(spec(Tied, head="fc"), None, path)

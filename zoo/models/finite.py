@@ -9,13 +9,18 @@ from torch import Tensor
 
 from zoo.errors import IntegrityError
 
+#: Elements of an 8-bit float that are widened at a time.
+_PART = 1 << 20
+
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a floating tensor holds neither NaN nor infinity; no mask as large as the tensor is made."""
+    """Whether a floating or complex tensor holds neither NaN nor infinity; nothing as large as the tensor is made."""
     if tensor.numel() == 0:
         return True
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
     if tensor.element_size() == 1:  # no reduction knows the 8-bit floats
-        tensor = tensor.float()
+        return all(is_finite(part.float()) for part in tensor.flatten().split(_PART))
     low, high = torch.aminmax(tensor)  # both carry NaN and infinity
     return bool(torch.isfinite(low) and torch.isfinite(high))
 
@@ -33,4 +38,9 @@ def not_finite(path: Path) -> str | None:
         tensors = load_file(path, device="cpu")
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{path} cannot be read", why=str(error)) from error
-    return next((name for name, one in tensors.items() if one.is_floating_point() and not is_finite(one)), None)
+    return next((name for name, one in tensors.items() if has_finite(one.dtype) and not is_finite(one)), None)
+
+
+def has_finite(dtype: torch.dtype) -> bool:
+    """Whether numbers of this type can be NaN or infinite."""
+    return dtype.is_floating_point or dtype.is_complex

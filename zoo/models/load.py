@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.catalog.spec import Backbone, Weights
 from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
-from zoo.models.finite import is_finite
+from zoo.models.finite import has_finite, is_finite
 from zoo.models.network import Network
 from zoo.models.stages import find_head
 from zoo.models.stem import adapt_stem, first_convolutions
@@ -117,6 +117,8 @@ class _Filling:
         self.found: Mapping[str, TensorInfo | Arriving] = self.header.tensors
         self.translated = False
         self.trouble: str | None = None
+        #: Names that the network has for one and the same parameter.
+        self.ties: list[list[str]] = []
         self.own_channels = in_chans is None
         self.in_chans = in_chans or 3
         self.asked = num_classes
@@ -146,6 +148,7 @@ class _Filling:
     def module(self) -> nn.Module:
         """The filled module."""
         module, stems = self.built()
+        self.ties = _ties(module)
         head = find_head(module, self.spec.head) if self.new_head else ()
         expected = module.state_dict()
         missing = self.compare(expected, self.found, stems, head)
@@ -157,6 +160,7 @@ class _Filling:
             self.compare(expected, {name: Arriving.of(tensor) for name, tensor in arrived.items()}, stems, head)
         tensors = {name: tensor for name, tensor in arrived.items() if name in expected and name not in fillers}
         self.expect_finite(tensors)
+        self.share(tensors)
         for name, channels in stems.items():
             tensors[name] = adapt_stem(tensors[name].float(), self.in_chans, channels)
         ready = {name: _cast(tensors[name], like) for name, like in expected.items() if name in tensors}
@@ -164,10 +168,23 @@ class _Filling:
             module.load_state_dict({**ready, **fillers}, strict=True, assign=True)
         except RuntimeError as error:
             raise IntegrityError(f"{self.path} does not fit {self.spec.full_name}", why=str(error)) from error
+        _tie(module, self.ties)
         fill_unsaved(module, lambda: self.build.bare(num_classes=self.num_classes, in_chans=self.in_chans))
         module.float()
         _make_contiguous(module)
         return module
+
+    def share(self, tensors: dict[str, Tensor]) -> None:
+        """Give what the network has under several names to those that the file left out."""
+        for names in self.ties:
+            there = [name for name in names if name in tensors]
+            for name in there[1:]:
+                if not torch.equal(tensors[there[0]], tensors[name]):
+                    raise IntegrityError(
+                        f"{self.path} is not for {self.spec.full_name}",
+                        why=f"{there[0]} and {name} are one in the network and two in the file",
+                    )
+            tensors.update((name, tensors[there[0]]) for name in names if there)
 
     def built(self) -> tuple[nn.Module, dict[str, int]]:
         """The module on meta, and the channels that each convolution to be adapted was made for."""
@@ -191,6 +208,7 @@ class _Filling:
 
     def fits(self, module: nn.Module) -> bool:
         """Whether names and shapes are the network's own, classifier and input channels aside."""
+        self.ties = _ties(module)
         head = find_head(module, self.spec.head)
         return not self.differences(module.state_dict(), self.found, self.stems(module), head)[1]
 
@@ -264,7 +282,7 @@ class _Filling:
         for name in (name for name in expected if name not in found and not _inside(name, head)):
             if name.rpartition(".")[2] == _COUNTER:
                 missing.append(name)
-            else:
+            elif not any(name in names and any(other in found for other in names) for names in self.ties):
                 differences.append(f"missing: {name} {list(expected[name].shape)}")
         for name, info in found.items():
             if _inside(name, head):
@@ -320,7 +338,7 @@ class _Filling:
         if self.remembered.is_finite(self.sha256):
             return
         for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not is_finite(tensor):
+            if has_finite(tensor.dtype) and not is_finite(tensor):
                 raise IntegrityError(
                     f"{self.path} holds numbers that are not finite",
                     why=f"in the tensor {name}",
@@ -349,6 +367,21 @@ class _Filling:
     def task_kind(self) -> str | None:
         """The kind of task that the classifier was fitted for, from the file's metadata."""
         return None if self.new_head else self.header.metadata.get("task")
+
+
+def _ties(module: nn.Module) -> list[list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _tie(module: nn.Module, ties: list[list[str]]) -> None:
+    for first, *others in ties:
+        parameter = module.get_parameter(first)
+        for name in others:
+            path, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(path), leaf, parameter)
 
 
 def _differs(expected: Tensor, info: TensorInfo | Arriving, *, adapted: bool) -> str | None:
