@@ -111,8 +111,10 @@ def test_a_sample_chooses_the_penalty_and_all_rows_are_solved(views: int) -> Non
 
 
 @pytest.mark.usefixtures("large")
-def test_more_features_than_the_sample_has_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("eigen", [0, 4096])
+def test_more_features_than_the_sample_has_rows(eigen: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "SAMPLE", 1200)
+    monkeypatch.setattr(streamed, "EIGEN", eigen)
     x, y = _rows(300, 40, 3)
     head = solve_head(torch.from_numpy(x), y, _task(3), regularizer=0.01)
     standard = StandardScaler().fit_transform(x.astype("f8"))

@@ -3,10 +3,10 @@
 Regression: one pass for the Gram matrix (D, D), whose spectrum gives every ridge solution; a second one for the exact
 leave-one-out errors of the whole path.
 
-Classes and labels: one pass for mean and scale. A seeded sample of the rows, solved in memory, gives the start, a
-preconditioner, and the regulariser: the sample's is taken for as strong a penalty in all (lambda N, scikit-learn's
-1 / C). Newton's method with conjugate gradients then goes to the optimum of all rows, one pass a product with the
-Hessian. Well conditioned as the problem is by then, a few dozens of passes do.
+Classes and labels: one pass for mean and scale, one for the covariance, which is the preconditioner. A seeded sample of
+the rows, solved in memory, gives the start and the regulariser: the sample's is taken for as strong a penalty in all
+(lambda N, scikit-learn's 1 / C). Newton's method with conjugate gradients then goes to the optimum of all rows, one
+pass a product with the Hessian; some dozens of passes do.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from zoo.errors import TrainingError
 LARGE: Final = 1 << 26
 #: Numbers in the sample that is solved in memory.
 SAMPLE: Final = 1 << 24
+#: Norm of the preconditioned gradient at which a fit is finished; probabilities are then right to about 1e-6.
+TOLERANCE: Final = 1e-6
+#: Features up to which a pass for their covariance pays: it saves about half of the passes that follow.
+EIGEN: Final = 4096
 STEPS: Final = 50
 PRODUCTS: Final = 100
 
@@ -99,7 +103,10 @@ def solve_logistic(
     problem = logistic.Problem(spectrum, columns, normalised(weights[:, None]), labels.softmax)
     start = logistic.solve(problem, regularizer, start, rough=logistic.ROUGH)
     curvature = problem.curvature(problem.probabilities(problem.scores(start)))[:, 0]
-    scaling = Scaling.of(spectrum, curvature, regularizer)
+    if features.shape[1] <= EIGEN:
+        scaling = Scaling.exact(stream.covariance(), curvature[-1], regularizer)
+    else:
+        scaling = Scaling.of(spectrum, curvature, regularizer)
     weight, bias = _descend(stream, regularizer, spectrum.basis @ start[:-1, 0], start[-1, 0], scaling)
     if task.kind == CLASSES and not labels.softmax:
         weight, bias = torch.cat([-weight, weight], dim=1) / 2, torch.cat([-bias, bias]) / 2
@@ -165,6 +172,14 @@ class Stream:
         gradient = self._pass([solution], derivative) + _penalty(solution, regularizer)
         return sum(losses) + regularizer / 2 * float(solution[:-1].square().sum()), gradient
 
+    def covariance(self) -> Tensor:
+        """(D, D) of the standardised features; products are fp32, as it only guides."""
+        total = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64)
+        for rows in _slices(self.features):
+            x = ((self.features[rows].detach().cpu().double() - self.mean) * self.inverse_scale).float()
+            total += x.T @ x
+        return total / len(self.features)
+
     def bend(self, solution: Tensor, direction: Tensor, regularizer: float) -> Tensor:
         """The Hessian at a solution times a direction, both (D + 1, C)."""
 
@@ -218,6 +233,13 @@ class Scaling:
         beside = curved.amin(dim=0) if len(curved) else torch.full_like(curvature[-1], regularizer)
         return cls(spectrum.basis, curved.rsqrt(), beside.rsqrt(), curvature[-1].clamp_min(1e-12).rsqrt())
 
+    @classmethod
+    def exact(cls, covariance: Tensor, bends: Tensor, regularizer: float) -> Scaling:
+        """From the covariance (D, D) of all rows and the mean second derivatives (C,) of their losses."""
+        values, basis = torch.linalg.eigh(covariance)
+        curved = (values.clamp_min(0)[:, None] * bends + regularizer).clamp_min(1e-12)
+        return cls(basis, curved.rsqrt(), curved.amin(dim=0).rsqrt(), bends.clamp_min(1e-12).rsqrt())
+
     def __call__(self, solution: Tensor) -> Tensor:
         """Scale a solution (D + 1, C)."""
         weight = solution[:-1]
@@ -234,7 +256,7 @@ def _descend(
     for _ in range(STEPS):
         slope = scaling(gradient)
         size = float(slope.norm())
-        if size <= logistic.TOLERANCE:
+        if size <= TOLERANCE:
             return solution[:-1], solution[-1]
         step = _newton_step(stream, regularizer, solution, slope, scaling, min(0.25, size**0.5))
         length, falls = 1.0, float((gradient * step).sum())
