@@ -326,3 +326,19 @@ def test_another_projects_pull_needs_no_request_and_has_its_own_lock(project: Pr
     assert row["cached"]
     assert project.hub.count("GET") == 0
     assert (other / "zoo.lock").read_bytes() == (project.folder / "zoo.lock").read_bytes()
+
+
+def test_the_damaged_lock_of_another_project_is_no_trouble_here(project: Project, tmp_path: Path) -> None:
+    project("pull", "tiny.a")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "registry.toml").write_bytes((project.folder / "registry.toml").read_bytes())
+    (project.folder / "zoo.lock").write_text("nonsense")
+    assert project.cli("--registry", other / "registry.toml", "pull", "tiny.a").code == 0
+    (digest,) = (entry["sha256"] for entry in tomllib.loads((other / "zoo.lock").read_text())["weights"].values())
+    pinned = (
+        (other / "registry.toml").read_text().replace('license = "mit"', f'license = "mit"\nsha256 = "{digest}"', 1)
+    )
+    (other / "registry.toml").write_text(pinned)
+    (other / "zoo.lock").unlink()
+    assert project.cli("--registry", other / "registry.toml", "pull", "tiny.a").code == 0

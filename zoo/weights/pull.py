@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoo.atomic import tidy
 from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import Weights
-from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError
+from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError, ZooError
 from zoo.settings import Settings
 from zoo.weights import roots
 from zoo.weights.header import read_header
@@ -230,7 +230,10 @@ class _Pull:
         """What the lock of another project says of these very bytes."""
         others = [self.settings.home / NAME, *roots.known(self.settings)]
         for path in (path for path in others if path.name == NAME and path != self.lock.path):
-            entry = Lock(path).entry(self.weights)
+            try:
+                entry = Lock(path).entry(self.weights)
+            except ZooError:  # the trouble of another project
+                continue
             if entry is not None and sha256 in (entry.sha256, entry.converted_sha256):
                 return None if _contradiction(self.weights, entry, self.lock) else entry
         return None
