@@ -29,6 +29,7 @@ HEAVY = {"torch", "timm", "torchvision", "numpy"}
 #: `zoo plugins --check` holds a plugin to the contract.
 UPWARD = {
     ("adapt/learner.py", "choose"),
+    ("adapt/learner.py", "report"),
     ("adapt/saved.py", "report"),
     ("catalog/registry.py", "weights"),
     ("cli/plugins.py", "testing"),

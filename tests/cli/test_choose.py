@@ -59,3 +59,13 @@ def test_evaluate_with_a_guard(cli: Any, photos: Path, tmp_path: Path) -> None:
     photos.rename(tmp_path / "moved")
     assert cli("evaluate", "run", tmp_path / "moved", "--guard").code == 7
     assert cli("evaluate", "run", tmp_path / "moved", "--guard", "--train", tmp_path / "moved").code == 0
+
+
+def test_export(cli: Any, photos: Path) -> None:
+    assert cli("fit", photos, "-b", "source_cnn", "-w", "none", "-s", "linear-probe", "-o", "run").code == 0
+    result = cli("export", "run", "-f", "torch", "out/net.pt2", "--json")
+    assert result.code == 0, result.err
+    assert result.json["path"] == "out/net.pt2"
+    assert result.json["parity"] <= 1e-4
+    assert cli("export", "run", "out/net.pt2").code == 2
+    assert cli("export", "nowhere", "x.onnx").code == 3

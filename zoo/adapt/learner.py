@@ -521,6 +521,13 @@ class Learner:
         found = self.fitted.evaluation._repr_html_() if self.fitted else ""
         return facts_table("Learner", facts) + found
 
+    def export(self, path: str | Path, format: str | None = None) -> Any:
+        """Write the network, head included, for other programs; see `zoo.report.export.export`."""
+        from zoo.report.export import export
+
+        self._fitted()
+        return export(self, path, format)
+
     def __repr__(self) -> str:
         weights = self.source.weights.name if self.source.weights else self.source.name
         state = self.fitted.evaluation.sentence() if self.fitted else "not fitted"

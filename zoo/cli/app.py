@@ -36,6 +36,7 @@ VERBS: Final = {
     "pretrain": "learn",
     "evaluate": "use",
     "predict": "use",
+    "export": "export",
     "rank": "choose",
     "audit": "choose",
     "new-plugin": "scaffold",
