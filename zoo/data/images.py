@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from zoo.data.dataset import Samples, Unreadable
 from zoo.data.fingerprint import of_bytes
 from zoo.errors import DataError
+from zoo.settings import Settings
 
 #: File endings taken for pictures when a folder is read.
 SUFFIXES: Final = frozenset({
@@ -46,8 +47,8 @@ class EncodedSamples(Samples):
             self._digests[row] = of_bytes(self.content(row))
         return self._digests[row]
 
-    def verify(self) -> list[tuple[int, Unreadable]]:
-        """Read every file once: its sha256, and whether it decodes to the last byte.
+    def verify(self, rows: Sequence[int] | None = None) -> list[tuple[int, Unreadable]]:
+        """Read every file (of these rows) once: its sha256, and whether it decodes to the last byte.
 
         JPEGs are decoded at an eighth of their size, which still reads all of the compressed data: 0.4 ms a photo of
         256 px, against 1 ms in full.
@@ -55,9 +56,11 @@ class EncodedSamples(Samples):
         Returns:
             The unreadable ones: row, where and why.
         """
+        rows = range(len(self)) if rows is None else rows
         with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
-            reasons = list(pool.map(self._problem, range(len(self))))
-        return [(row, Unreadable(self.location(row), reason)) for row, reason in enumerate(reasons) if reason]
+            reasons = list(pool.map(self._problem, rows))
+        found = zip(rows, reasons, strict=True)
+        return [(row, Unreadable(self.location(row), reason)) for row, reason in found if reason]
 
     def _problem(self, row: int) -> str:
         try:
@@ -88,6 +91,22 @@ class FileSamples(EncodedSamples):
 
     def content(self, row: int) -> bytes:
         return self._paths[row].read_bytes()
+
+    def verify(self, rows: Sequence[int] | None = None) -> list[tuple[int, Unreadable]]:
+        """As for all encoded samples; of many files, those unchanged since they were proved are not read again."""
+        from zoo.data.seen import LEAST, SeenFiles, stamps_of
+
+        if rows is not None or len(self) < LEAST:
+            return super().verify(rows)
+        seen, stamps = SeenFiles(Settings()), stamps_of(self._paths)
+        known = seen.known(stamps)
+        self._digests |= {row: known[str(p)] for row, p in enumerate(self._paths) if str(p) in known}
+        new = [row for row, path in enumerate(self._paths) if str(path) not in known]
+        bad = super().verify(new)
+        unread = {row for row, _ in bad}
+        paths = {row: str(self._paths[row]) for row in new if row not in unread}
+        seen.note(stamps, {path: self._digests[row] for row, path in paths.items() if path in stamps})
+        return bad
 
     def location(self, row: int) -> str:
         return str(self._paths[row])
