@@ -13,6 +13,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.errors import IntegrityError, NotFoundError, PluginError, RegistryError, UsageError
@@ -101,6 +102,24 @@ def test_equal_to_timms_own_loading(name: str, tmp_path: Path) -> None:
     assert not network.training
     assert all(p.requires_grad and p.is_contiguous() and p.dtype == torch.float32 for p in network.parameters())
     assert not any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_nothing_random_is_drawn(name: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.safetensors", timm.create_model(name, num_classes=7))
+    drawn: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if torch.Tag.nondeterministic_seeded in func.tags:
+                drawn.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        load_network(timm_spec(name), None, path)
+        assert drawn == []
+        timm.create_model("resnet18")
+    assert drawn
 
 
 def test_unsaved_buffers_and_plain_tensors_are_computed(file: Path) -> None:
