@@ -217,10 +217,10 @@ class TestFailures:
             return {"loss": found["loss"] * math.nan} if len(calls) == 11 else found
 
         whole = compose().fit(pictures)
-        monkeypatch.setattr(FromScratch, "loss", spoiled)
-        with pytest.raises(TrainingError, match="epoch 1, step 10") as caught:
-            compose().fit(pictures, resume=tmp_path / "run")
+        with monkeypatch.context() as patch:
+            patch.setattr(FromScratch, "loss", spoiled)
+            with pytest.raises(TrainingError, match="epoch 1, step 10") as caught:
+                compose().fit(pictures, resume=tmp_path / "run")
         assert caught.value.exit_code == 7
         assert "step-00000010" in caught.value.__notes__[0]
-        monkeypatch.undo()
         assert_same(whole, compose().fit(pictures, resume=tmp_path / "run"))

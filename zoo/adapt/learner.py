@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from zoo.adapt import call
 from zoo.adapt.evaluation import Evaluation, evaluate
 from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
 from zoo.adapt.heads import build_head
+from zoo.adapt.inner import inner_loss
 from zoo.adapt.inputs import Inputs
-from zoo.adapt.randomness import deterministic, seeded
+from zoo.adapt.memory import OutOfMemoryError
+from zoo.adapt.randomness import RandomState, deterministic, seeded
 from zoo.adapt.rows import Rows, gather
 from zoo.adapt.source import ModuleSource, Source
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
@@ -27,6 +30,7 @@ from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.catalog.tables import facts_table
+from zoo.data import loading
 from zoo.data.dataset import Split
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
@@ -41,6 +45,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+#: Rows a step that batch_size="auto" tries first.
+AUTO_BATCH: Final = 32
+
 #: Called with (what, done, total) while something long runs.
 Progress = Callable[[str, int, int], None]
 
@@ -171,6 +178,8 @@ class Learner:
             skip_bad=skip_bad,
             seed=self.seed,
         )
+        if isinstance(self.strategy, Gradient) and self.strategy.early_stop:
+            rows = rows.hold_out(self.seed)
         self.call |= {
             "data": call.place(train),
             "val": call.place(val),
@@ -293,8 +302,6 @@ class Learner:
         assert isinstance(strategy, Gradient)
         if not network.knows_width:  # one row tells it
             self._features(network, rows.train.subset([0]), None, "features")
-        head = build_head(strategy.head, network.num_features, rows.task.outputs)
-        model = Model(network, head).to(self.placement.device)
 
         def on_resume(epochs: list[dict[str, Any]], step: int) -> None:
             assert run is not None
@@ -306,21 +313,52 @@ class Learner:
                 run.add_epoch(metrics)
             self.registry.tell("zoo_epoch_end", learner=self, epoch=epoch, metrics=metrics)
 
-        if run is not None:
-            run.begin_history([])
-        history = train_model(
-            model,
-            strategy,
-            rows.epochs(reader(network.preprocessing, network.in_chans), strategy.batch_size, self.seed),
-            context,
-            steps_per_epoch=rows.steps(strategy.batch_size),
-            on_epoch=on_epoch,
-            progress=progress,
-            checkpoints=run.checkpoints if run else None,
-            on_resume=on_resume,
-        )
+        automatic = strategy.batch_size == "auto"
+        size = self._first_size(run) if automatic else int(strategy.batch_size)
+        read = reader(network.preprocessing, network.in_chans)
+        held = loading.hold(rows.inner, read) if rows.inner else None
+        start, before = RandomState.now(), _copy(network) if automatic else {}
+        while True:
+            head = build_head(strategy.head, network.num_features, rows.task.outputs)
+            model = Model(network, head).to(self.placement.device)
+            inner = None
+            if held is not None:
+                inner = inner_loss(model, loading.batches(held, read, size), rows.task, self.placement)
+            if run is not None:
+                run.begin_history([])
+            try:
+                history = train_model(
+                    model,
+                    dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
+                    rows.epochs(read, size, self.seed),
+                    context,
+                    steps_per_epoch=rows.steps(size),
+                    on_epoch=on_epoch,
+                    progress=progress,
+                    checkpoints=run.checkpoints if run else None,
+                    on_resume=on_resume,
+                    inner=inner,
+                )
+                break
+            except OutOfMemoryError as error:
+                if not automatic or error.fits is None:
+                    raise
+                size = error.fits
+            # From the start, as if this had been asked for.
+            if run is not None:
+                run.checkpoints.clear()
+            network.load_state_dict(before)
+            start.set()
+        if automatic:
+            context.resolved["batch_size"] = size
         context.notes.extend(run.checkpoints.skipped if run else ())
         return model, history
+
+    @staticmethod
+    def _first_size(run: UnderWay | None) -> int:
+        """The batch size to try first where it is to be found: the checkpoint's, else the default."""
+        found = run.checkpoints.newest() if run else None
+        return int(found.facts["batch_size"]) if found else AUTO_BATCH
 
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:
@@ -538,3 +576,7 @@ def _targets(split: Split) -> np.ndarray:
     if split.targets is None:
         raise DataError(f"{split.name} has no targets", hint="Give labelled data: (X, y), class folders or a manifest.")
     return split.targets
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

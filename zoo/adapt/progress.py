@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from zoo.adapt.averaging import Averaged
 from zoo.adapt.checkpoint import Checkpoint
 from zoo.adapt.freezing import FrozenGuard
 from zoo.adapt.randomness import RandomState
@@ -21,6 +23,8 @@ MODEL: Final = "model"
 OPTIMIZER: Final = "optimizer"
 SUM: Final = "sum"
 RANDOM: Final = "random"
+AVERAGE: Final = "average"
+BEST: Final = "best"
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Progress:
         seconds: spent on them.
         sums: by loss, over these rows.
         history: one dict for each epoch that ended.
+        best_epoch, best_loss: of the inner split, where early stopping looks at one.
+        best: the tensors that may change, as they were then, on the CPU.
     """
 
     epoch: int = 0
@@ -42,6 +48,13 @@ class Progress:
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_loss: float = math.inf
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def stale(self, patience: int) -> bool:
+        """Whether the inner loss has not fallen for `patience` epochs (0 = never)."""
+        return bool(patience) and self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= patience
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
         """Go to the start of the next one."""
@@ -53,7 +66,7 @@ class Progress:
 
 
 def snapshot(
-    progress: Progress, model: Model, guard: FrozenGuard, stepper: Stepper
+    progress: Progress, model: Model, guard: FrozenGuard, stepper: Stepper, average: Averaged | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a checkpoint holds: facts for JSON, and tensors. Frozen tensors are told by one hash."""
     random = RandomState.now()
@@ -65,16 +78,21 @@ def snapshot(
         "rows": progress.rows,
         "seconds": progress.seconds,
         "history": progress.history,
+        "best": None if progress.best_epoch is None else [progress.best_epoch, progress.best_loss],
+        "batch_size": stepper.strategy.batch_size,
         "frozen": guard.digest,
         "optimizer": scalars,
         "scaler": None if scaler is None else scaler.state_dict(),
         "random": random.facts(),
     }
     parts = {MODEL: guard.changing(model), OPTIMIZER: moments, SUM: progress.sums, RANDOM: random.torch}
+    parts |= {BEST: progress.best, AVERAGE: average.values if average else {}}
     return facts, {f"{part}.{name}": tensor for part, found in parts.items() for name, tensor in found.items()}
 
 
-def restore(checkpoint: Checkpoint, model: Model, guard: FrozenGuard, stepper: Stepper) -> Progress:
+def restore(
+    checkpoint: Checkpoint, model: Model, guard: FrozenGuard, stepper: Stepper, average: Averaged | None = None
+) -> Progress:
     """Put a fit that was prepared again where the checkpoint left it; all is compared before anything is changed.
 
     Raises:
@@ -84,16 +102,21 @@ def restore(checkpoint: Checkpoint, model: Model, guard: FrozenGuard, stepper: S
     if facts["frozen"] != guard.digest:
         raise _foreign(checkpoint, "What was to stay as it was is not what it was: the source weights are others.")
     changing = guard.changing(model)
-    saved = _under(MODEL, tensors)
-    if {name: _kind(tensor) for name, tensor in saved.items()} != {n: _kind(t) for n, t in changing.items()}:
-        raise _foreign(checkpoint, "Its tensors have other names, shapes or types than the model's.")
+    kinds = {name: _kind(tensor) for name, tensor in changing.items()}
+    best = _under(BEST, tensors)
+    wanted = [MODEL, *([AVERAGE] if average else []), *([BEST] if facts["best"] else [])]
+    for part in wanted:
+        if {name: _kind(tensor) for name, tensor in _under(part, tensors).items()} != kinds:
+            raise _foreign(checkpoint, "Its tensors have other names, shapes or types than the model's.")
     parameters = dict(model.named_parameters())
     moments = _moments(_under(OPTIMIZER, tensors), parameters)
     if moments is None:
         raise _foreign(checkpoint, "Its optimizer is of another model.")
     with torch.no_grad():
-        for name, tensor in saved.items():
+        for name, tensor in _under(MODEL, tensors).items():
             changing[name].copy_(tensor)
+        for name, value in average.values.items() if average else ():
+            value.copy_(tensors[f"{AVERAGE}.{name}"])
     state = stepper.optimizer.optimizer.state
     for name, values in moments.items():
         state[parameters[name]] = values
@@ -105,9 +128,13 @@ def restore(checkpoint: Checkpoint, model: Model, guard: FrozenGuard, stepper: S
     device = stepper.context.placement.device
     sums = {name: tensor.to(device, copy=True) for name, tensor in _under(SUM, tensors).items()}
     RandomState.of(facts["random"], _under(RANDOM, tensors)).set()
-    return Progress(
+    found = Progress(
         facts["epoch"], facts["batch"], facts["rows"], facts["seconds"], sums, [dict(one) for one in facts["history"]]
     )
+    if facts["best"]:
+        found.best_epoch, found.best_loss = facts["best"]
+        found.best = {name: tensor.clone() for name, tensor in best.items()}
+    return found
 
 
 def _optimizer_state(model: Model, stepper: Stepper) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
 from zoo.data.open import open_data
 from zoo.data.preprocess import Reader
-from zoo.data.split import Chosen, choose
+from zoo.data.split import HELD_OUT, Chosen, choose, stratified
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 
@@ -37,6 +37,7 @@ class Rows:
         report: rows that nothing was chosen on.
         report_name: "val" or "test".
         notes: sentences the user should read.
+        inner: labelled rows that choices are made on (see `hold_out`), and that are not learned from.
     """
 
     data: Data
@@ -46,11 +47,23 @@ class Rows:
     report: Split
     report_name: str
     notes: tuple[str, ...] = ()
+    inner: Split | None = None
 
     @property
     def unlabelled(self) -> Split:
         """The rows without a label."""
         return self.all.subset(range(len(self.train), len(self.all)))
+
+    def hold_out(self, seed: int) -> Rows:
+        """The same, with a stratified fifth of the labelled rows as the inner split."""
+        kept, held = stratified(self.train.targets, HELD_OUT, seed)  # type: ignore[arg-type]
+        rest = range(len(self.train), len(self.all))
+        return replace(
+            self,
+            train=self.train.subset(kept),
+            all=self.all.subset([*kept.tolist(), *rest]),
+            inner=self.train.subset(held).renamed("inner"),
+        )
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch."""
@@ -74,6 +87,7 @@ class Rows:
                 "train": len(self.train),
                 "unlabelled": len(self.all) - len(self.train),
                 self.report_name: len(self.report),
+                **({"inner": len(self.inner)} if self.inner else {}),
             },
             "split_ids": {"train": split_id(self.train), self.report_name: split_id(self.report)},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,7 @@ class Stepper:
         stages: parameter names by stage, of what is trained in some epoch.
         steps: of the whole fit.
         accelerator: of the fit.
+        least: fewest rows of a part of a batch: 2 where BatchNorm trains.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Stepper:
         stages: Mapping[str, list[str]],
         steps: int,
         accelerator: Accelerator,
+        *,
+        least: int = 1,
     ) -> None:
         self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
         self.accelerator: Final = accelerator
@@ -66,6 +70,8 @@ class Stepper:
         self.optimizer: Final = accelerator.prepare_optimizer(
             make_optimizer(strategy, groups, context.placement.device)
         )
+        #: Fewest rows of a part of a batch.
+        self.least = least
         self.done = 0
         self.lr = 0.0
         #: Whether the parameters are whole: no step was broken off in its midst.
@@ -77,19 +83,26 @@ class Stepper:
         Raises:
             TrainingError: the loss or the gradient is not finite; the step was not taken.
         """
-        batch = self._batch(raw, epoch)
         self.lr = self.strategy.lr * rate_factor(self.done, self.steps, self.strategy.schedule)
         set_rates(self.optimizer, self.lr, factors)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._forward(batch)
-        self.accelerator.backward(losses["loss"])
-        finite = losses["loss"].detach().isfinite()
+        losses: dict[str, Tensor] = {}
+        finite = torch.ones((), dtype=torch.bool, device=self.context.placement.device)
+        for part in parts_of(raw, self.strategy.accumulate, least=self.least):
+            batch = self._batch(part, epoch)
+            found = self._forward(batch)
+            share = len(part) / len(raw)
+            self.accelerator.backward(found["loss"] if share == 1 else found["loss"] * share)
+            finite = finite & found["loss"].detach().isfinite()
+            for name, value in found.items():
+                mean = value.detach().float() * share
+                losses[name] = losses[name] + mean if name in losses else mean
         if self.strategy.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
             if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
                 finite = finite & norm.isfinite()
         if not finite:
-            raise self._not_finite(losses["loss"], batch)
+            raise self._not_finite(losses["loss"], self._batch(raw, epoch))
         self.whole = False
         self.optimizer.step()
         self.whole = True
@@ -152,6 +165,27 @@ class BeforeStep:
             for kept, buffer in zip(self._kept, self._buffers, strict=True):
                 buffer.copy_(kept)
         self._random.set()
+
+
+def parts_of(batch: loading.Batch, count: int, *, least: int = 1) -> list[loading.Batch]:
+    """A batch in so many parts of nearly equal size; fewer where a part would have under `least` rows."""
+    count = max(1, min(count, len(batch) // least))
+    if count == 1:
+        return [batch]
+    cuts = [round(i * len(batch) / count) for i in range(count + 1)]
+    return [rows_of(batch, slice(*pair)) for pair in itertools.pairwise(cuts)]
+
+
+def rows_of(batch: loading.Batch, rows: slice) -> loading.Batch:
+    """Some rows of a batch."""
+    x: Any = batch.x
+    if isinstance(x, Mapping):
+        x = {name: value[rows] for name, value in x.items()}
+    elif isinstance(x, (tuple, list)):
+        x = tuple(value[rows] for value in x)
+    else:
+        x = x[rows]
+    return loading.Batch(x, None if batch.y is None else batch.y[rows], batch.index[rows])
 
 
 def _finite_rows(x: Any, rows: int) -> Tensor:

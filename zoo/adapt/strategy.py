@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -204,13 +204,19 @@ class Gradient(ABC):
 
     Args:
         epochs: passes over the data; None = enough for `min_epochs` and `min_steps`.
-        batch_size: rows a step.
+        batch_size: rows a step; "auto" = 32, or the largest that fits into memory where 32 do not.
+        accumulate: parts that a step's batch is computed in, one after the other: the gradient is that of the whole
+            batch (where BatchNorm keeps its statistics), in a part of the memory.
         lr: peak learning rate, before a stage's factor.
         weight_decay: decoupled for "adamw".
         optimizer: "adamw" or "sgd" (momentum 0.9 unless the recipe says otherwise).
         momentum: of "sgd".
         schedule: "cosine" (warm-up over the first 5 % of the steps, then down to 0) or "constant".
         clip: largest norm of the gradient; None = no clipping.
+        ema: decay of an exponential moving average of the weights, which is what the fit ends with; in [0, 1). The
+            decay warms up: step t uses min(ema, (1 + t) / (10 + t)). None = the last weights.
+        early_stop: end when the loss on an inner split (a stratified fifth of the labelled training rows, from which
+            nothing else is learned) has not fallen for so many epochs, and keep the weights of the best. None = never.
         head: "linear" or "mlp(N)"; or one of your own, a module or `head(num_features, outputs) -> nn.Module`.
 
     Raises:
@@ -218,7 +224,7 @@ class Gradient(ABC):
     """
 
     epochs: int | None = None
-    batch_size: int = 32
+    batch_size: int | Literal["auto"] = 32
     lr: float = 1e-3
     weight_decay: float = 0.01
     optimizer: str = "adamw"
@@ -226,6 +232,9 @@ class Gradient(ABC):
     schedule: str = "cosine"
     clip: float | None = 1.0
     head: Head = "linear"
+    accumulate: int = 1
+    ema: float | None = None
+    early_stop: int | None = None
 
     needs: ClassVar[frozenset[str]] = frozenset()
     #: Fewest epochs when `epochs` is None.
@@ -235,7 +244,11 @@ class Gradient(ABC):
 
     def __post_init__(self) -> None:
         check_types(self)
-        positive(self, "epochs", "batch_size", "lr", "clip")
+        positive(self, "epochs", "lr", "clip", "accumulate", "early_stop")
+        if self.batch_size != "auto":
+            positive(self, "batch_size")
+        if self.ema is not None:
+            below_one(self, "ema")
         at_least_zero(self, "weight_decay")
         below_one(self, "momentum")
         one_of(self, "optimizer", "adamw", "sgd")

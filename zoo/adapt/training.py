@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -12,12 +14,14 @@ import torch
 from torch import nn
 
 from zoo.adapt.accelerated import accelerated
+from zoo.adapt.averaging import Averaged
 from zoo.adapt.checkpoint import Checkpoints
 from zoo.adapt.freezing import FrozenGuard, batchnorm_may_train, check_factors, left_as_found, set_trainable
 from zoo.adapt.interrupt import Interrupt, held_back
+from zoo.adapt.memory import is_out_of_memory, release, too_large
 from zoo.adapt.progress import Progress, restore, snapshot
 from zoo.adapt.schedule import resolve_epochs
-from zoo.adapt.stepper import BeforeStep, Stepper
+from zoo.adapt.stepper import BeforeStep, Stepper, rows_of
 from zoo.adapt.strategy import Context, Gradient, Model
 from zoo.data import loading
 from zoo.errors import DiskError, TrainingError, UsageError
@@ -43,6 +47,7 @@ def train(
     progress: Tell | None = None,
     checkpoints: Checkpoints | None = None,
     on_resume: OnResume | None = None,
+    inner: Callable[[], float] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open.
 
@@ -63,14 +68,17 @@ def train(
         progress: told ("train", steps done, steps in all).
         checkpoints: where they are kept; None = nowhere.
         on_resume: told (history, steps done) when the fit goes on from a checkpoint.
+        inner: gives the loss on rows that are not learned from; for `early_stop`.
 
     Returns:
         One dict per epoch: epoch and epochs (how many there are), loss and the strategy's other losses (means over
-        rows), lr (of the last step, before factors), seconds, rows_per_second. The model is in evaluation mode.
+        rows), lr (of the last step, before factors), seconds, rows_per_second, and with `inner` the inner_loss. The
+        model is in evaluation mode.
 
     Raises:
         TrainingError: the loss or the gradient is not finite (epoch, step and rows are named; the step was not taken),
             or a frozen tensor changed.
+        OutOfMemoryError: it says which batch fits.
         UsageError: a stage that does not exist, or nothing to train.
         IntegrityError: a checkpoint of this fit, but of other source weights.
         KeyboardInterrupt: Ctrl-C; its notes say where the checkpoint is.
@@ -80,7 +88,10 @@ def train(
     model.to(memory_format=context.placement.memory_format)
     freeze_batchnorm = strategy.freezes_batchnorm(context)
     joins = batchnorm_may_train(model, freeze_batchnorm=freeze_batchnorm)
-    if joins and steps_per_epoch > 1 and context.rows % strategy.batch_size == 1 < strategy.batch_size:
+    size = strategy.batch_size
+    if size == "auto":
+        raise UsageError("the loop needs a number as batch_size", hint="Fit through a learner, which finds one.")
+    if joins and steps_per_epoch > 1 and context.rows % size == 1 < size:
         steps_per_epoch -= 1
     plan = _Plan(model, strategy, steps_per_epoch, freeze_batchnorm=freeze_batchnorm, joins=joins)
     context.resolved.update(_settled(given, strategy, plan.epochs))
@@ -89,7 +100,7 @@ def train(
         accelerated(context.placement) as accelerator,
         held_back(checkpoints is not None) as interrupt,
     ):
-        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt)
+        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner)
         loop.begin(on_resume)
         history = loop.run(batches, on_epoch, progress)
     loop.guard.check(model)
@@ -149,10 +160,17 @@ class _Loop:
         accelerator: Accelerator,
         checkpoints: Checkpoints | None,
         interrupt: Interrupt,
+        inner: Callable[[], float] | None,
     ) -> None:
         self.model, self.plan, self.checkpoints, self.interrupt = model, plan, checkpoints, interrupt
         self.guard: Final = FrozenGuard(model, plan.factors, freeze_batchnorm=plan.freeze_batchnorm)
-        self.stepper: Final = Stepper(model, strategy, context, plan.stages, plan.steps, accelerator)
+        least = 2 if plan.joins else 1
+        self.stepper: Final = Stepper(model, strategy, context, plan.stages, plan.steps, accelerator, least=least)
+        changing = self.guard.changing(model)
+        self.average: Final = Averaged(changing, strategy.ema) if strategy.ema is not None else None
+        self.inner: Final = inner if strategy.early_stop else None
+        self.patience: Final = strategy.early_stop or 0
+        self.under_way: loading.Batch | None = None
         self.at = Progress()
         self.tell: Tell | None = None
         self.before: BeforeStep | None = None
@@ -161,7 +179,7 @@ class _Loop:
         """Go where the newest checkpoint is, if there is one."""
         found = self.checkpoints.newest() if self.checkpoints else None
         if found is not None:
-            self.at = restore(found, self.model, self.guard, self.stepper)
+            self.at = restore(found, self.model, self.guard, self.stepper, self.average)
             if on_resume:
                 on_resume(self.at.history, self.stepper.done)
 
@@ -170,8 +188,9 @@ class _Loop:
         self.tell = tell
         self.before = BeforeStep(self.guard.changing(self.model)) if self.checkpoints else None
         try:
-            while self.at.epoch < self.plan.epochs:
+            while self.at.epoch < self.plan.epochs and not self.at.stale(self.patience):
                 metrics = self._epoch(batches(self.at.epoch))
+                self._measure(metrics)
                 self.at.end_epoch(metrics)
                 if on_epoch:
                     on_epoch(metrics["epoch"], metrics)
@@ -180,8 +199,50 @@ class _Loop:
                 self._stop_if_asked()
         except Exception as error:
             self._keep_last_good(error)
-            raise
-        return self.at.history
+            if self.under_way is None or not is_out_of_memory(error):
+                raise
+            why, notes = str(error), getattr(error, "__notes__", [])
+        else:
+            self._end()
+            return self.at.history
+        failed = too_large(len(self.under_way), self._what_fits(self.under_way), why)  # the frames of `error` are gone
+        for note in notes:
+            failed.add_note(note)
+        raise failed
+
+    def _end(self) -> None:
+        """The best weights, or their average, where that was asked for."""
+        if self.at.best:
+            with torch.no_grad():
+                for name, tensor in self.guard.changing(self.model).items():
+                    tensor.copy_(self.at.best[name])
+        elif self.average:
+            self.average.end()
+
+    def _measure(self, metrics: dict[str, Any]) -> None:
+        if self.inner is None:
+            return
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            loss = self.inner()
+            metrics["inner_loss"] = loss if math.isfinite(loss) else None
+            if self.at.best_epoch is None or loss < self.at.best_loss:
+                self.at.best_epoch, self.at.best_loss = self.at.epoch, loss
+                changing = self.guard.changing(self.model)
+                self.at.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in changing.items()}
+
+    def _what_fits(self, batch: loading.Batch) -> int | None:
+        """Rows of the largest part of a batch, halved again and again, of which a step fits. The model is spent."""
+        rows = len(batch) // 2
+        while rows >= self.stepper.least:
+            release()
+            try:
+                self.stepper.step(rows_of(batch, slice(rows)), self.at.epoch, self.plan.factors[self.at.epoch])
+                return rows
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    return rows
+            rows //= 2
+        return None
 
     def _epoch(self, batches: Iterable[loading.Batch]) -> dict[str, Any]:
         at, stepper, plan = self.at, self.stepper, self.plan
@@ -191,7 +252,11 @@ class _Loop:
         self._note()
         batches = _from(batches, at.batch)
         for batch in _without_lone_row(batches) if plan.joins else batches:
+            self.under_way = batch
             losses = stepper.step(batch, at.epoch, factors)
+            self.under_way = None
+            if self.average:
+                self.average.update(stepper.done)
             for name, value in losses.items():
                 part = value.detach().float() * len(batch.index)
                 at.sums[name] = at.sums.get(name, 0.0) + part
@@ -229,7 +294,7 @@ class _Loop:
     def _keep(self) -> Any:
         """Write a checkpoint of this moment."""
         assert self.checkpoints is not None
-        facts, tensors = snapshot(self.at, self.model, self.guard, self.stepper)
+        facts, tensors = snapshot(self.at, self.model, self.guard, self.stepper, self.average)
         return self.checkpoints.write(self.stepper.done, facts, tensors)
 
     def _keep_last_good(self, error: Exception) -> None:

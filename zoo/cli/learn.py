@@ -141,7 +141,7 @@ def _fit(
     val: str | None,
     target: str | None,
     ignore_target_labels: bool,
-    batch_size: int | None,
+    batch_size: int | str | None,
     skip_bad: bool,
     guard: bool | None,
     publish: bool,
@@ -189,7 +189,7 @@ def _fit(
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
             guard=bool(guard),
-            batch_size=batch_size,
+            batch_size=batch_size if isinstance(batch_size, int) else None,
             progress=told,
         )
     if learner.run is not None:  # else it was done already

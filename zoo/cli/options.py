@@ -32,6 +32,15 @@ def open_registry(settings: Settings, out: Output) -> Registry:
     return registry
 
 
+class BatchSize(click.ParamType):
+    """A whole number of at least 1, or "auto"."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else click.IntRange(1).convert(value, param, ctx)
+
+
 def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of `fit` and `pretrain`."""
     for option in reversed(
@@ -52,7 +61,8 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--target", metavar="DATA",
                          help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),
             click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
-            click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Rows a step and a forward pass."),
+            click.option("--batch-size", type=BatchSize(), metavar="N",
+                         help="Rows a step and a forward pass; auto = what fits into memory."),
             click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
             click.option("--resume", is_flag=True,
                          help="Go on with the run in RUN; what is given must be what it was begun with."),

@@ -88,6 +88,7 @@ class Begun:
                 now = pairs
             elif name == "batch_size":
                 there = options.get("batch_size", there)
+                now = None if value == "auto" and "batch_size" not in options else value
             elif name in ("data", "val", "target"):
                 now = words.place(value)
             elif name == "strategy":
