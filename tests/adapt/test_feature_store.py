@@ -93,6 +93,14 @@ def test_whole_fits_share_one_pass(passes) -> None:
     assert sum(passes) == 40
 
 
+def test_a_saved_run_shares_the_features_it_was_fitted_on(tmp_path: Path, passes) -> None:
+    y = np.arange(40) % 2
+    run = zoo.compose("tiny", "linear-probe", weights=None, precision="fp32").fit((X, y)).save(tmp_path / "run")
+    features._store_at.cache_clear()
+    zoo.load(run).evaluate((X, y))
+    assert sum(passes) == 40
+
+
 def test_predictions_of_passing_samples_leave_the_disk_alone(home: Path, passes) -> None:
     y = np.arange(40) % 2
     learner = zoo.compose("tiny", "linear-probe", weights=None, precision="fp32").fit((X, y))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,23 @@ def test_rounding_keeps_the_sum_of_each_filter() -> None:
 
 
 @pytest.mark.usefixtures("tiny_plugin")
+def test_a_network_that_changed_is_fused_anew(photos) -> None:
+    from zoo.adapt.features import FeatureStore
+    from zoo.data.open import open_data
+    from zoo.models.accelerator import choose
+
+    split, store = open_data(photos).train, FeatureStore()
+    network = zoo.load_backbone("tiny", weights=None, accelerator="cpu")
+    before = store.features(network, split, choose("cpu", "bf16"))
+    with torch.no_grad():
+        network.get_parameter("layer1.1.weight").mul_(-1)
+    after = store.features(network, split, choose("cpu", "bf16"))
+    exact = store.features(network, split, choose("cpu", "fp32"))
+    assert cosine(after, exact) > 0.999
+    assert cosine(before, exact) < 0.9
+
+
+@pytest.mark.usefixtures("tiny_plugin")
 def test_features_do_not_depend_on_batches_or_threads(photos) -> None:
     """To a rounding of bf16 (1/256): oneDNN chooses another order of summation for other shapes."""
     from zoo.adapt.features import FeatureStore
@@ -158,5 +177,7 @@ def test_features_do_not_depend_on_batches_or_threads(photos) -> None:
     ]
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1 / 256, atol=1e-3)
+    again = FeatureStore().features(copy.deepcopy(network), split, placement)
+    assert torch.equal(again, found[0])
     exact = FeatureStore().features(network, split, choose("cpu", "fp32"))
     assert np.allclose(found[0], exact, rtol=0.02, atol=0.01)

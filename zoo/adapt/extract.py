@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -69,11 +70,22 @@ def _runner(network: Network, x: Any, placement: Placement, state: str | None) -
     """The network, or its fused copy, which is made once for each state."""
     if placement.device.type != "cpu" or placement.precision != "bf16":
         return network
-    known, twin = getattr(network, "_fused", (None, None))
-    if state is None or known != state:
-        twin = fuse(network, x[:1].float()) if isinstance(x, Tensor) else None
-        object.__setattr__(network, "_fused", (state, twin))
-    return twin or network
+    kept: _Fused | None = getattr(network, "_fused", None)
+    if kept is None or state is None or kept.state != state:
+        kept = _Fused(state, fuse(network, x[:1].float()) if isinstance(x, Tensor) else None)
+        object.__setattr__(network, "_fused", kept)
+    return kept.twin or network
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """The fused copy that a network has with it, and the state it was made of. Copies of the network have none."""
+
+    state: str | None
+    twin: Network | None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fused:
+        return _Fused(None, None)  # packed tensors cannot be copied
 
 
 def to_device(x: Any, placement: Placement) -> Any:

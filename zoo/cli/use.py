@@ -46,6 +46,7 @@ def evaluate_verb(
     out.notes(opened.notes)
     with out.progress() as told:
         evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)
+    out.notes(learner.store.said())
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 
