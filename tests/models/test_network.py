@@ -348,3 +348,9 @@ def test_a_parameter_called_as_a_fact_of_the_network_stays() -> None:
         assert network.weights == name
         assert torch.equal(network.state_dict()["weights"], torch.ones(2))
         assert network(torch.ones(1, 2)).shape == (1, 2)
+
+
+def test_input_channels_where_the_stem_folds_pixels() -> None:
+    with torch.device("meta"):
+        assert Network(timm.create_model("tresnet_m", in_chans=1)).in_chans == 1
+        assert Network(timm.create_model("resnet18", in_chans=4)).in_chans == 4

@@ -218,7 +218,10 @@ class Network(nn.Module):
 
     @property
     def in_chans(self) -> int:
-        """Input channels, read off the first convolution; 3 where there is none."""
+        """Input channels: what the module says, else read off the first convolution; 3 where there is none."""
+        said = getattr(self._module, "in_chans", None)  # timm's say it; a stem may fold pixels into channels
+        if type(said) is int:
+            return said
         for module in self._module.modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 return module.in_channels
