@@ -32,6 +32,8 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "ema": None,
             "early_stop": None,
             "label_smoothing": 0.0,
+            "l2_sp": 0.0,
+            "wise": None,
         },
         summary="Train the weights further, from a head that the linear probe found (LP-FT).",
         paper="Kumar et al. 2022, Fine-tuning can distort pretrained features, arXiv:2202.10054",

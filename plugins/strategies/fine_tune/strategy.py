@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from zoo.adapt.heads import hidden_units
 from zoo.adapt.solve import solve_head
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, below_one, one_of, positive, task_loss
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, at_least_zero, below_one, one_of, positive, task_loss
 from zoo.data.task import CLASSES
 from zoo.errors import UsageError
 from zoo.models.stages import HEAD
 
+#: The extra module of `l2_sp` and `wise`.
+START: Final = "start"
 #: Peak learning rates where none is given: gentle to weights that know something, the usual one for random ones.
 PRETRAINED_LR: Final = 3e-4
 RANDOM_LR: Final = 1e-3
@@ -83,10 +86,16 @@ class FineTune(Tuning):
 
     Args:
         label_smoothing: of the cross-entropy, in [0, 1).
+        l2_sp: adds l2_sp / 2 times the squared distance of the backbone's trained weights from where they started
+            (L2-SP, Li, Grandvalet & Davoine 2018, arXiv:1802.01483); "penalty" in the history.
+        wise: what the fit ends with is (1 - wise) times the weights it started from plus wise times those it found,
+            head included (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903), in [0, 1]; None = those it found.
     """
 
     layer_decay: float = 0.8
     label_smoothing: float = 0.0
+    l2_sp: float = 0.0
+    wise: float | None = None
 
     min_epochs: ClassVar[int] = 5
     min_steps: ClassVar[int] = 40
@@ -94,6 +103,9 @@ class FineTune(Tuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         below_one(self, "label_smoothing")
+        at_least_zero(self, "l2_sp")
+        if self.wise is not None and not 0 <= self.wise <= 1:
+            raise UsageError(f"wise must be between 0 and 1, not {self.wise!r}")
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
         """As for `Tuning`.
@@ -103,11 +115,66 @@ class FineTune(Tuning):
         """
         if self.label_smoothing and context.task.kind != CLASSES:
             raise UsageError(f"label_smoothing is for classes; these targets are {context.task.kind}")
-        return super().prepare(model, context)
+        extras = super().prepare(model, context)
+        if self.l2_sp or self.wise is not None:
+            extras[START] = Start(model)
+        return extras
 
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """The task's loss."""
-        return {"loss": task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)}
+        """The task's loss, with `l2_sp` plus the penalty."""
+        loss = task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)
+        if not self.l2_sp:
+            return {"loss": loss}
+        penalty = self.l2_sp / 2 * _start(model).distance(model)
+        return {"loss": loss + penalty, "penalty": penalty}
+
+    def finish(self, model: Model, context: Context) -> None:
+        """Interpolate, with `wise`."""
+        if self.wise is not None:
+            _start(model).interpolate(model, self.wise)
+
+
+class Start(nn.Module):
+    """The weights that a fit starts from; no part of what is saved.
+
+    Args:
+        model: with the head in place.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.names = [name for name, _ in _weights(model)]
+        for number, (_, weight) in enumerate(_weights(model)):
+            self.register_buffer(f"w{number}", weight.detach().clone())
+
+    def distance(self, model: Model) -> Tensor:
+        """Squared distance of the backbone's trained weights, summed."""
+        now = dict(_weights(model))
+        parts = [
+            (now[name].float() - getattr(self, f"w{number}")).square().sum()
+            for number, name in enumerate(self.names)
+            if name.startswith("backbone.") and now[name].requires_grad
+        ]
+        return torch.stack(parts).sum() if parts else torch.zeros((), device=next(self.buffers()).device)
+
+    @torch.no_grad()
+    def interpolate(self, model: Model, found: float) -> None:
+        """Give the model (1 - found) start + found now."""
+        now = dict(_weights(model))
+        for number, name in enumerate(self.names):
+            start = getattr(self, f"w{number}")
+            if not torch.equal(start, now[name]):  # what is frozen stays to the last bit
+                now[name].copy_((1 - found) * start + found * now[name])
+
+
+def _start(model: Model) -> Start:
+    start = model.extras[START]
+    assert isinstance(start, Start)
+    return start
+
+
+def _weights(model: Model) -> list[tuple[str, Tensor]]:
+    return [(name, weight) for name, weight in model.named_parameters() if not name.startswith("extras.")]
 
 
 def stage_factors(stages: tuple[str, ...], freeze: str, layer_decay: float) -> dict[str, float]:
