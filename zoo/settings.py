@@ -84,6 +84,10 @@ class Settings:
     #: Bytes of features kept on disk; 0 = none (`ZOO_FEATURES_LIMIT`).
     features_limit: int = field(default_factory=_features_limit)
 
+    def __post_init__(self) -> None:
+        # What is written about files of the store must hold in every working directory.
+        object.__setattr__(self, "home", Path(os.path.abspath(self.home)))
+
     @property
     def user_registry(self) -> Path:
         """The user's own ledger, where `register` and `publish` write."""

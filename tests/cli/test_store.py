@@ -8,7 +8,7 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +404,27 @@ def test_names_of_ones_own_move_too(here: Machine, there: Machine, tmp_path: Pat
     more = ("--backbone", "tiny", "--name", "tiny.mine", "--replace")
     there("register", tmp_path / "mine.safetensors", *more)
     assert there("cache", "add", folder).code == 5
+
+
+def test_a_home_may_be_relative_or_behind_a_link(
+    here: Machine, there: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(content(tmp_path, 8))
+    here("register", tmp_path / "mine.safetensors", "--backbone", "tiny", "--name", "tiny.mine")
+    folder = tmp_path / "stick"
+    here("pull", "tiny.mine", "--to", folder)
+    there.home.mkdir(exist_ok=True)
+    monkeypatch.chdir(there.home.parent)
+    relative = replace(there, home=Path(there.home.name))
+    assert relative("cache", "add", folder).code == 0
+    assert relative("pull", "tiny.mine", "--locked").code == 0
+    os.symlink(there.home, tmp_path / "link")
+    # A registry that names a file of the store by its real path, while the store is reached through a link.
+    blob = there.home / "blobs" / "sha256" / there.blobs()[0][:2] / f"{there.blobs()[0]}.safetensors"
+    (there.home / "registry.toml").unlink()
+    there.registry.write_text(f'schema = 1\n[weights."tiny.mine"]\nbackbone = "tiny"\nsource = "file:{blob}"\n')
+    linked = replace(there, home=tmp_path / "link")
+    assert [one["names"] for one in linked("cache", "ls", "--json").json["blobs"]] == [["tiny.mine"]]
 
 
 def test_a_name_of_a_registry_that_is_not_there(here: Machine, there: Machine, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Store:
     def sha256_of(self, path: Path) -> str | None:
         """The hash of a blob of this store, read off its name; None for any other path."""
         name = path.name.removesuffix(SUFFIX)
-        if SHA256.fullmatch(name) and os.path.abspath(path) == os.path.abspath(self.path(name)):
+        if SHA256.fullmatch(name) and os.path.realpath(path) == os.path.realpath(self.path(name)):
             return name
         return None
 
