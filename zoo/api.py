@@ -103,6 +103,8 @@ def pull(
 ) -> Path:
     """The path of a verified safetensors file with the weights of `name`, downloaded if need be.
 
+    Terms of weights that were just pulled, and what a long wait is for, are warnings of the logger `zoo`.
+
     Args:
         name: `arch` (its default weights), `arch.tag`, `plugin/arch[.tag]` or an alias.
         locked: take only what zoo.lock or the registry pins, and change nothing in the lock.
@@ -115,7 +117,10 @@ def pull(
         DownloadError: the network or the server failed.
         IntegrityError: the bytes are not those that were promised.
     """
+    from zoo.weights.batch import notes_of
+    from zoo.weights.lock import place
     from zoo.weights.pull import pull as pull_weights
+    from zoo.weights.pull import tell
 
     registry = _registry.default()
     weights = registry.resolve(name)[1]
@@ -127,6 +132,8 @@ def pull(
 
         expect_place(Path(to))
     got = pull_weights(weights, settings=settings, registry=registry, locked=locked, update=update, asked=True)
+    for text in () if got.cached else notes_of(weights, got, place(settings)):
+        tell(text)
     if to is None:
         return got.path
     return export([weights], [got], Path(to), registry)[got.name]

@@ -115,6 +115,7 @@ def test_one_that_fails_stops_not_the_others(project: Project) -> None:
     assert said.json["failed"] == ["tiny.gone"]
     assert "here now: tiny.a, tiny.b" in said.err
     assert sorted(project.lock()) == ["tiny.a", "tiny.b"]
+    assert "tiny.b: its licence is not known" in said.err
 
 
 def test_a_network_that_fails_stops_all(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +263,34 @@ def test_the_python_face(project: Project, monkeypatch: pytest.MonkeyPatch, cont
     project.hub.forget()
     assert zoo.pull("tiny", locked=True, offline=True).read_bytes() == contents[1]
     assert project.hub.count() == 0
+
+
+def test_python_says_terms_and_waits(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ZOO_REGISTRY", str(project.folder / "registry.toml"))
+    from zoo.catalog.registry import reset_default
+
+    reset_default()
+    project.hub.fault, project.hub.times = "broken-get", 2
+    zoo.load_backbone("tiny.b", accelerator="cpu")
+    said = [record.getMessage() for record in caplog.records if record.name == "zoo"]
+    assert any("answered 503; next attempt" in text for text in said)
+    assert "tiny.b: the licence cc-by-nc-4.0 allows no commercial use" in said
+    caplog.clear()
+    project.hub.fault = None
+    zoo.pull("tiny.b")
+    assert not caplog.records
+    zoo.pull("tiny.c")
+    assert any("tiny.c: its licence is not known" in record.getMessage() for record in caplog.records)
+
+
+def test_of_many_names_the_first_are_said(project: Project) -> None:
+    (project.folder / "registry.toml").write_text("schema = 1\n" + "".join(entry(f"t{n}") for n in range(40)))
+    said = project("pull", "tiny.t*", "--locked")
+    assert said.code == 5
+    assert "and 30 more" in said.err
+    assert said.err.count("tiny.t") == 20
 
 
 def test_an_automatic_pull_writes_the_lock_only_where_nothing_is_pinned(

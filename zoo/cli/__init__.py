@@ -15,4 +15,8 @@ def main() -> None:
         from zoo.cli.app import run
     except KeyboardInterrupt:  # later ones end in `run`
         sys.exit(130)
+    if {"-q", "--quiet"} & set(sys.argv):
+        import logging
+
+        logging.getLogger("zoo").setLevel(logging.ERROR)
     sys.exit(run(sys.argv[1:]))

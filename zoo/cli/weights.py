@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from zoo.cli.options import open_registry
 from zoo.cli.output import WIDE, Output, modes, size, table_of
 from zoo.errors import NotFoundError, UsageError
 from zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from zoo.weights.pull import Pulled
 
 
 @click.command("register", short_help="Give a weights file of yours a name.")
@@ -100,10 +103,16 @@ def pull_verb(
         from zoo.weights.portable import expect_place
 
         expect_place(folder)
-    with out.progress(bytes=True) as told:
-        done = pull_each(wanted, registry, locked=locked, update=update, told=told, note=out.note)
-    for weights, got in zip(wanted, done, strict=True):
-        out.notes(notes_of(weights, got, place(settings)))
+    said: list[str] = []
+
+    def arrived(weights: Weights, got: Pulled) -> None:
+        said.extend(notes_of(weights, got, place(settings)))
+
+    try:
+        with out.progress(bytes=True) as told:
+            done = pull_each(wanted, registry, locked=locked, update=update, told=told, note=out.note, arrived=arrived)
+    finally:
+        out.notes(said)
     rows = [got.row() for got in done]
     if update:
         for row, got in zip(rows, done, strict=True):

@@ -10,7 +10,9 @@ from zoo.models import accelerator as accelerators
 from zoo.models.load import load_network
 from zoo.models.network import Network
 from zoo.settings import Settings
-from zoo.weights.pull import Progress, pull
+from zoo.weights.batch import notes_of
+from zoo.weights.lock import place
+from zoo.weights.pull import Progress, pull, tell
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -28,7 +30,7 @@ def load_backbone(
     num_classes: int | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """Load a backbone, classifier included; missing weights are pulled.
+    """Load a backbone, classifier included; missing weights are pulled, and their terms told as `zoo.pull` does.
 
     Args:
         name: `arch`, `arch.tag`, `plugin/arch[.tag]`, an alias, or a spec.
@@ -54,6 +56,9 @@ def load_backbone(
     settings = registry.settings if registry is not None else Settings()
     spec, chosen = _resolve(name, weights, registry)
     pulled = pull(chosen, settings=settings, registry=registry, progress=progress) if chosen is not None else None
+    if chosen is not None and pulled is not None and not pulled.cached:
+        for text in notes_of(chosen, pulled, place(settings)):
+            tell(text)
     with _registry(registry).blaming(spec.plugin):
         network = load_network(
             spec,

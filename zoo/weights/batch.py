@@ -64,9 +64,15 @@ def pull_each(
     update: bool = False,
     told: Told | None = None,
     note: Note | None = None,
+    arrived: Callable[[Weights, Pulled], None] | None = None,
 ) -> list[Pulled]:
     """Pull one after the other. Weights that are not there, or not what was promised, do not stop the others; a
     network or a disk that fails does, for it would fail again.
+
+    Args:
+        told: of the bytes that arrive.
+        note: told what is waited for.
+        arrived: told of each that is here, whatever becomes of the next.
 
     Raises:
         ZooError: the first failure, with notes that say what else failed and what was done; its `facts` hold the
@@ -97,6 +103,8 @@ def pull_each(
                     note=note,
                 )
             )
+            if arrived is not None:
+                arrived(weights, done[-1])
         except (NotFoundError, IntegrityError) as error:
             failed[weights.name] = error
         except ZooError as error:

@@ -31,6 +31,9 @@ Note = Callable[[str], None]
 #: The keys of a pulled set of weights as plain values.
 ROW: Final = ("name", "path", "sha256", "bytes", "source", "revision", "cached")
 
+#: Weights named in an error.
+_NAMED: Final = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
@@ -83,8 +86,7 @@ def pull(
         update: forget what `zoo.lock` says of a source that the registry does not pin, and ask the source again.
         asked: whether a person asked for this pull, which is then recorded in `zoo.lock` whatever the registry pins.
         progress: told of the bytes that arrive.
-        note: told what is waited for, when nothing arrives. Without it no wait between two attempts is longer than
-            ten seconds.
+        note: told what is waited for, when nothing arrives; None = `tell`.
 
     Raises:
         NotFoundError: the file is nowhere, or not here while offline.
@@ -131,13 +133,22 @@ def drift(weights: Weights, lock: Lock) -> str | None:
     return _contradiction(weights, entry, lock)
 
 
+def tell(text: str) -> None:
+    """Say something to a person whom nobody else tells: a warning of the logger `zoo`, which Python shows on stderr."""
+    import logging
+
+    logging.getLogger("zoo").warning("%s", text)
+
+
 def drifted(reasons: list[str], lock: Lock) -> IntegrityError:
-    """The error for weights that are not what the lock, or the registry, pins."""
+    """The error for weights that are not what the lock, or the registry, pins; of many, the first are named."""
     names = [reason.partition(":")[0] for reason in reasons]
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return IntegrityError(
-        f"{', '.join(names)}: not as pinned",
-        why="\n".join(reasons),
-        hint=f"Run `zoo pull --update {' '.join(names)}` to pin what is there now, and keep {lock.path}.",
+        f"{', '.join([*names[:_NAMED], *more])}: not as pinned",
+        why="\n".join([*reasons[:_NAMED], *more]),
+        hint=f"Run `zoo pull --update {'NAME...' if more else ' '.join(names)}` to pin what is there now, and keep "
+        f"{lock.path}.",
     )
 
 
@@ -187,7 +198,7 @@ class _Pull:
     ) -> None:
         self.weights, self.source, self.lock, self.settings = weights, source, lock, settings
         self.registry, self.locked, self.update, self.asked = registry, locked, update, asked
-        self.progress, self.note = progress, note
+        self.progress, self.note = progress, note or tell
         self.store = Store(settings)
         self.entry = lock.entry(weights)
         #: Bytes that the registry pins are not asked for anew.
