@@ -309,6 +309,20 @@ def test_gc_removes_nothing_while_a_lock_is_damaged(here: Machine) -> None:
     assert len(here.blobs()) == 1
 
 
+def test_gc_removes_nothing_while_a_plugin_fails(here: Machine, tmp_path: Path) -> None:
+    here("pull", "tiny.a")
+    here.registry.with_name("zoo.lock").unlink()
+    here.age()
+    broken = tmp_path / "plugins" / "broken.py"
+    broken.write_text("raise ValueError('not today')\n")
+    said = here("cache", "gc")
+    assert said.code == 1
+    assert "not today" in said.err
+    assert len(here.blobs()) == 1
+    assert here("-p", "no:broken", "cache", "gc").code == 0
+    assert here.blobs() == []
+
+
 def test_features_are_listed_and_trimmed(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (1, 2):
         folder = here.home / "features" / f"{number:064x}"

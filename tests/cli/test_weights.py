@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,8 @@ def test_convert(cli, tmp_path: Path) -> None:
     said = cli("convert", source, target, "--json")
     assert said.code == 0
     assert set(said.json) == {"source", "path", "sha256", "bytes"}
+    if os.name == "posix":
+        assert target.stat().st_mode & 0o777 == source.stat().st_mode & 0o777
     assert cli("register", target, "--backbone", "tiny", "--name", "tiny.converted").code == 0
     assert cli("convert", source, target).code == 2
     assert cli("convert", tmp_path / "no.pth", tmp_path / "y.safetensors").code == 3

@@ -192,7 +192,9 @@ def _lock(registry: Registry) -> Iterator[Check]:
     for name, entry in lock.entries.items():
         weights = known.get(name)
         if weights is None:
-            yield Check(f"lock {name}", "warning", f"{lock.path} pins {name}, which no registry has", f"zoo rm {name}")
+            yield Check(
+                f"lock {name}", "warning", f"{lock.path} pins {name}, which no registry has", "Take its entry out."
+            )
         elif weights.sha256 not in (None, entry.sha256):
             yield Check(
                 f"lock {name}",

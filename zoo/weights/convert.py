@@ -192,6 +192,8 @@ def main(source: str, target: str) -> int:
         _expect_unpacked(source, size)
         found = torch.load(source, map_location="cpu", weights_only=True)
         save_file(tensors_of(found, _GROWTH * size + _SMALL // 2), target, metadata={"format": "pt"})
+        withheld = os.umask(0)
+        os.chmod(target, 0o666 & ~withheld)  # safetensors makes files that nobody else may read
         with open(target, "rb+") as file:
             os.fsync(file.fileno())
     except Exception as error:

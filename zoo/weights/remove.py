@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoo.catalog import names
 from zoo.catalog.edit import remove_weights
 from zoo.catalog.spec import Weights
-from zoo.errors import NotFoundError, UsageError
+from zoo.errors import NotFoundError, PluginError, UsageError
 from zoo.weights.absent import here, pulled
 from zoo.weights.files import disk_errors
 from zoo.weights.lock import Lock
@@ -215,11 +215,19 @@ def collect(registry: Registry, *, dry_run: bool = False) -> Collected:
 
     Raises:
         IntegrityError, RegistryError: a file that says what is needed is damaged; nothing is removed then.
+        PluginError: nor while a plugin that may say it failed.
         DiskError: the disk is not ours to write.
     """
     store = Store(registry.settings)
     orphans = [blob for blob in blobs(registry) if not blob.uses]
     old = tuple(blob for blob in orphans if not blob.young)
+    failed = next((report for report in registry.reports() if report.state == "failed"), None)
+    if old and failed is not None:
+        raise PluginError(
+            f"the plugin {failed.name!r} failed, so it is not known which weights it needs",
+            why=f"{failed.problem}\nNothing was removed.",
+            hint=f"Mend the plugin, or do without its weights: zoo -p no:{failed.name} cache gc",
+        )
     parts = tuple(_stale(store, dry_run=dry_run))
     if not dry_run:
         for blob in old:
