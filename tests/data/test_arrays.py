@@ -168,6 +168,18 @@ def test_a_table_of_targets_spares_reading_every_item() -> None:
     assert np.array_equal(np.asarray(data.train.raw(0)), PIXELS[5])
 
 
+def test_items_of_a_data_set_are_decoded_once_for_their_digests() -> None:
+    dataset = WithTargets()
+    train = open_data(dataset).train
+    dataset.reads = 0
+    assert (
+        train.digests()
+        == train.digests()
+        == open_data(list(map(Image.fromarray, PIXELS)), labelled=False).train.digests()
+    )
+    assert dataset.reads == len(dataset)
+
+
 def test_tensor_data_sets_and_unlabelled_ones() -> None:
     data = open_data(TensorDataset(torch.from_numpy(PIXELS).float(), torch.tensor(LABELS)))
     assert data.train.raw(0).shape == (5, 4, 3)

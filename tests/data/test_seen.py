@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import images, seen
+from zoo.data import images, loading, seen
 from zoo.data.open import open_data
+from zoo.data.preprocess import reader
 from zoo.errors import DataError
 
 
@@ -94,3 +95,17 @@ def test_a_home_that_cannot_be_written(many, read, monkeypatch, tmp_path: Path) 
     open_data(many)
     open_data(many)
     assert len(read) == 20
+
+
+def test_a_file_that_changes_after_it_was_opened_is_refused(many) -> None:
+    """Its features would be filed under what it was."""
+    train = open_data(many).train
+    path = train.paths[3]
+    assert path is not None
+    content = path.read_bytes()
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(DataError, match="changed after") as caught:
+        loading.read(train, reader(None), 3)
+    assert path.name in caught.value.message
+    path.write_bytes(content)
+    assert np.array_equal(np.asarray(train.raw(3)), np.asarray(Image.open(path)))

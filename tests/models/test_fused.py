@@ -159,6 +159,12 @@ def test_a_network_that_changed_is_fused_anew(photos) -> None:
     exact = store.features(network, split, choose("cpu", "fp32"))
     assert cosine(after, exact) > 0.999
     assert cosine(before, exact) < 0.9
+    # Its tensors stay, but not what is done with them, or where features are read.
+    network.get_submodule("layer1")[0] = torch.nn.Hardtanh()
+    for tap in (network.tap, "stem"):
+        network.tap = tap
+        found = store.features(network, split, choose("cpu", "bf16"))
+        assert cosine(found, store.features(network, split, choose("cpu", "fp32"))) > 0.999
 
 
 @pytest.mark.usefixtures("tiny_plugin")

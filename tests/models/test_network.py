@@ -311,6 +311,11 @@ def test_wrong_channels_are_a_data_error() -> None:
     assert Network(nn.Sequential(nn.Conv1d(1, 2, 3), nn.Linear(2, 2))).in_chans == 1
 
 
+def test_samples_of_too_many_parts_are_a_data_error() -> None:
+    with pytest.raises(DataError, match="2 parts"):
+        Network(Small().eval())((torch.ones(1, 3, 12, 12), torch.ones(1, 2)))
+
+
 def test_modes_come_back_one_by_one() -> None:
     module = Small().train()
     module.bn1.eval()

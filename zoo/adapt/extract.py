@@ -33,7 +33,7 @@ def extract(
     *,
     batch_size: int | None = None,
     workers: int | None = None,
-    state: str | None = None,
+    key: str | None = None,
 ) -> Iterator[Tensor]:
     """Yield features (n, D) float32 on the CPU, batch by batch, in the split's order.
 
@@ -43,7 +43,7 @@ def extract(
     Args:
         batch_size: rows of one forward pass; None = by the size of a sample, see `CPU_BATCH`.
         workers: threads that read; see `zoo.data.loading.batches`.
-        state: `zoo.adapt.space.feature_state` of the network, where it is known: a copy is kept for it.
+        key: `zoo.adapt.space.space_key` of the network read this way, where it is known: a copy is kept for it.
     """
     read = reader(network.preprocessing, network.in_chans)
     if batch_size is None:
@@ -52,7 +52,7 @@ def extract(
     with running_in_eval(network):
         for batch in batches(split, read, batch_size, workers=workers):
             x = to_device(batch.x, placement)
-            runner = runner or _runner(network, x, placement, state)
+            runner = runner or _runner(network, x, placement, key)
             with torch.inference_mode(), placement.autocast():
                 found = runner.features(x).float().cpu().clone()
             yield found
@@ -66,22 +66,22 @@ def chosen_batch(network: Network, placement: Placement) -> int:
     return max(1, min(MOST, budget // max(1, size)))
 
 
-def _runner(network: Network, x: Any, placement: Placement, state: str | None) -> Network:
-    """The network, or its fused copy, which is made once for each state."""
+def _runner(network: Network, x: Any, placement: Placement, key: str | None) -> Network:
+    """The network, or its fused copy, which is made once for each key."""
     if placement.device.type != "cpu" or placement.precision != "bf16":
         return network
     kept: _Fused | None = getattr(network, "_fused", None)
-    if kept is None or state is None or kept.state != state:
-        kept = _Fused(state, fuse(network, x[:1].float()) if isinstance(x, Tensor) else None)
+    if kept is None or key is None or kept.key != key:
+        kept = _Fused(key, fuse(network, x[:1].float()) if isinstance(x, Tensor) else None)
         object.__setattr__(network, "_fused", kept)
     return kept.twin or network
 
 
 @dataclass(frozen=True)
 class _Fused:
-    """The fused copy that a network has with it, and the state it was made of. Copies of the network have none."""
+    """The fused copy that a network has with it, and the space it is for. Copies of the network have none."""
 
-    state: str | None
+    key: str | None
     twin: Network | None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Fused:

@@ -220,9 +220,8 @@ class FeatureStore:
     ) -> None:
         done = 0
         try:
-            passes = extract(
-                network, rows, placement, batch_size=batch_size, workers=workers, state=space.facts["state"]
-            )
+            key = space_key(space.facts)
+            passes = extract(network, rows, placement, batch_size=batch_size, workers=workers, key=key)
             for found in passes:
                 digests = [bytes.fromhex(rows.digest(i)) for i in range(done, done + len(found))]
                 space.add(digests, found, keep=keep)

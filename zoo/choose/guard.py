@@ -13,9 +13,10 @@ from torch import Tensor
 from zoo.adapt import ridge
 from zoo.adapt.evaluation import wilson
 from zoo.adapt.rows import SPLITS, split_id
-from zoo.adapt.solve import solve_head, target_columns
+from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
 from zoo.adapt.spectrum import decompose
+from zoo.adapt.targets import target_columns
 from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
 from zoo.data.dataset import Split
 from zoo.data.loading import batches

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from zoo.adapt.evaluation import evaluate
 from zoo.adapt.features import FeatureStore, shared_store
-from zoo.adapt.solve import target_columns
 from zoo.adapt.source import NamedSource
+from zoo.adapt.targets import target_columns
 from zoo.choose.candidates import Candidate, candidates
 from zoo.choose.compare import LEVEL, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
 from zoo.choose.ranking import Ranked, Ranking

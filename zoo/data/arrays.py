@@ -61,6 +61,7 @@ class MapSamples(Samples):
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
+        self._digests: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -70,7 +71,9 @@ class MapSamples(Samples):
         return as_raw(item[0] if isinstance(item, (tuple, list)) else item, self.location(row))
 
     def digest(self, row: int) -> str:
-        return of_value(self.raw(row))
+        if row not in self._digests:  # an item may have to be decoded
+            self._digests[row] = of_value(self.raw(row))
+        return self._digests[row]
 
     def location(self, row: int) -> str:
         return f"item {row} of the {type(self._dataset).__name__}"
@@ -170,7 +173,7 @@ def refuse_random(dataset: Any, name: str) -> None:
     """Raise `DataError` if the same item, read twice, differs: features of it could not be kept."""
     samples = MapSamples(dataset)
     for row in {int(row) for row in np.linspace(0, len(dataset) - 1, min(_PROBES, len(dataset)))}:
-        if samples.digest(row) != samples.digest(row):
+        if of_value(samples.raw(row)) != of_value(samples.raw(row)):
             raise DataError(
                 f"{name} gives another sample each time item {row} is read",
                 why="Features are computed once for each sample, so random transforms cannot be part of the data.",

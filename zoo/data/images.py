@@ -40,7 +40,12 @@ class EncodedSamples(Samples):
         raise TypeError(f"{type(self).__name__} must give the bytes of its files")
 
     def raw(self, row: int, shorter: int | None = None) -> Image.Image:
-        return decode(self.content(row), shorter)
+        content = self.content(row)
+        found = of_bytes(content)
+        # Features are filed under the digest: those of another content must not be.
+        if self._digests.setdefault(row, found) != found:
+            raise DataError("the file changed after the data were opened", hint="Open the data again.")
+        return decode(content, shorter)
 
     def digest(self, row: int) -> str:
         if row not in self._digests:

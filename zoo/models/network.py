@@ -365,6 +365,14 @@ def _call(module: nn.Module, x: Any) -> Any:
         if isinstance(x, Mapping):
             return module(**x)
         return module(*x) if isinstance(x, (tuple, list)) else module(x)
+    except TypeError as error:
+        if len(_parts(x)) > 1 and "argument" in str(error):
+            raise DataError(
+                f"the network does not take samples of {len(_parts(x))} parts",
+                why=str(error),
+                hint="Without labels a pair (X, Y) of arrays is samples of two parts: give X alone.",
+            ) from error
+        raise
     except RuntimeError as error:
         text = str(error)
         if "to have" in text and "channels" in text:
