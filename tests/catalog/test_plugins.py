@@ -78,6 +78,15 @@ def faults() -> dict[str, tuple[Any, str, str]]:
 
         return hook(zoo_bakcbones)
 
+    def fails_when_closed():
+        def zoo_backbones():
+            try:
+                yield 7
+            finally:
+                raise RuntimeError("too late")
+
+        return hook(zoo_backbones)
+
     class Unmarked:
         def zoo_backbones(self):
             return [backbone("good")]
@@ -104,6 +113,17 @@ def faults() -> dict[str, tuple[Any, str, str]]:
         "size": (gives([backbone(input_size=[3, 2, 2])]), "zoo_backbones", "input_size must be a tuple"),
         "options": (gives([backbone(options="depth")]), "zoo_backbones", "options must be a tuple"),
         "preprocessing": (gives([backbone(preprocessing={})]), "zoo_backbones", "preprocessing must be Preprocessing"),
+        "vast": (gives([backbone(params=10**400)]), "zoo_backbones", "params must be a whole number"),
+        "head": (gives([backbone(head=float("nan"))]), "zoo_backbones", "head must be str, not float"),
+        "paper": (gives([backbone(paper=7)]), "zoo_backbones", "paper must be str, not int"),
+        "gmacs": (gives([backbone(gmacs=float("nan"))]), "zoo_backbones", "gmacs must be a number"),
+        "stages": (gives([backbone(stages={"stem": "conv"})]), "zoo_backbones", "stages must map names to tuples"),
+        "summary": (gives([strategy("s", summary=7)], "zoo_strategies"), "zoo_strategies", "summary must be str"),
+        "needs": (gives([strategy("s", needs=7)], "zoo_strategies"), "zoo_strategies", "needs must be a tuple"),
+        "option-name": (gives([strategy("s", options={7: 1})], "zoo_strategies"), "zoo_strategies", "7 is 1"),
+        "option": (gives([strategy("s", options={"a": [print]})], "zoo_strategies"), "zoo_strategies", "'a' is [<built"),
+        "option-nan": (gives([strategy("s", options={"a": 1e999})], "zoo_strategies"), "zoo_strategies", "'a' is inf"),
+        "clean-up": (fails_when_closed(), "zoo_backbones", "RuntimeError: too late"),
         "kind": (gives([strategy("s", kind="magic")], "zoo_strategies"), "zoo_strategies", "kind must be"),
         "make": (gives([strategy("s", make=None)], "zoo_strategies"), "zoo_strategies", "make must be"),
         "tag": (gives([weights("tiny")], "zoo_weights"), "zoo_weights", "name's tag"),
@@ -216,6 +236,10 @@ def test_telling_never_stops_the_caller(capsys: pytest.CaptureFixture[str]) -> N
             calls.append(learner)
             raise ValueError("no")
 
+        @zoo.hookimpl
+        def zoo_composed(self):
+            raise KeyError("neither")
+
     registry = alone({"broken": Broken(backbone()), "listener": Listener()})
     for epoch in (1, 2):
         registry.tell("zoo_epoch_end", learner="L", epoch=epoch, metrics={"loss": 1.0})
@@ -223,10 +247,15 @@ def test_telling_never_stops_the_caller(capsys: pytest.CaptureFixture[str]) -> N
     assert heard == [(1, {"loss": 1.0}), (2, {"loss": 1.0})]
     assert calls == ["L"]
     found = report(registry, "broken")
-    assert (found.state, found.stage, found.problem) == ("failed", "zoo_epoch_end", "zoo_epoch_end: ValueError: no")
+    assert (found.state, found.stage) == ("failed", "zoo_epoch_end")
+    assert found.problem == "zoo_epoch_end: ValueError: no; zoo_composed: KeyError: 'neither'"
     assert [one.name for one in registry.backbones()] == ["tiny"]
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "epoch 1\nepoch 2\n")
+    told = "note: The plugin 'broken' failed and is told no more: "
+    assert out == ""
+    assert err.splitlines() == [
+        f"{told}zoo_epoch_end: ValueError: no", "epoch 1", "epoch 2", f"{told}zoo_composed: KeyError: 'neither'"
+    ]  # fmt: skip
     assert report(registry, "listener").gives == {"zoo_epoch_end": 1}
 
 

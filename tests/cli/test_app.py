@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import zoo.cli.learn
 from zoo import __version__
+from zoo.adapt.record import read_history
 from zoo.cli.app import VERBS
 
 
@@ -26,9 +28,9 @@ def test_help_names_every_verb(cli) -> None:
         assert f"\n  {verb} " in said.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*(verb for verb in VERBS if verb != "cache"), "cache ls", "cache gc", "cache add"])
 def test_every_verb_has_help_and_both_modes(cli, verb: str) -> None:
-    said = cli(verb, "-h")
+    said = cli(*verb.split(), "-h")
     assert said.code == 0
     assert "--json" in said.out
     assert "-q, --quiet" in said.out
@@ -138,3 +140,37 @@ def test_the_current_directory_is_no_place_for_plugins(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "alexnet" in done.stdout
+
+
+LOUD = """
+import zoo
+
+def build(*, num_classes=10, in_chans=3):
+    from zoo.testing.networks import Tiny
+    print("built")
+    return Tiny(num_classes=num_classes, in_chans=in_chans)
+
+@zoo.hookimpl
+def zoo_backbones():
+    yield zoo.Backbone(name="loud", family="loud", build=build, num_features=8, params=930, input_size=(3, 8, 8))
+
+@zoo.hookimpl
+def zoo_epoch_end(metrics):
+    metrics.clear()
+"""
+
+
+def test_what_a_plugin_prints_and_empties_later_spoils_nothing(cli, tmp_path: Path, monkeypatch) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    (plugins / "loud.py").write_text(LOUD)
+    (plugins / "loud.py").chmod(0o644)
+    monkeypatch.setenv("ZOO_PLUGINS_DIR", str(plugins))
+    made = ("fit", "digits", "-b", "loud", "-w", "none", "-s", "from-scratch", "--labels-per-class", "2")
+    said = cli(*made, "--set", "epochs=1", "-o", "run", "--json")
+    assert said.code == 0, said.err
+    assert said.json["backbone"] == "loud"
+    assert "built\n" in said.err
+    record = json.loads(Path("run/run.json").read_text())
+    assert [epoch["loss"] > 0 for epoch in read_history(Path("run"))] == [True]
+    assert record["composition"]["backbone"]["plugin"] == "loud"

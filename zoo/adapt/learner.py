@@ -311,7 +311,7 @@ class Learner:
         def on_epoch(epoch: int, metrics: dict[str, Any]) -> None:
             if run is not None:
                 run.add_epoch(metrics)
-            self.registry.tell("zoo_epoch_end", learner=self, epoch=epoch, metrics=metrics)
+            self.registry.tell("zoo_epoch_end", learner=self, epoch=epoch, metrics=dict(metrics))
 
         automatic = strategy.batch_size == "auto"
         size = self._first_size(run) if automatic else int(strategy.batch_size)

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,19 +151,23 @@ class Host:
         if isinstance(result, kind) or not hasattr(result, "__iter__"):
             raise RegistryError(f"gave {type(result).__name__}, not an iterable of {kind.__name__}")
         kept: dict[str, Any] = {}
-        for item in result:
-            if not isinstance(item, kind):
-                if hook == "zoo_weights" and isinstance(item, str | os.PathLike):
-                    loaded.ledgers.append(_read_ledger(item, loaded.name))
-                    continue
-                raise RegistryError(f"gave {type(item).__name__} where {kind.__name__} was due")
-            spec: Any = item
-            check(spec)
-            if spec.name in kept:
-                raise RegistryError(f"gave the name {spec.name!r} twice")
-            kept[spec.name] = _stamp(spec, loaded.name)
-            if len(kept) > MOST:
-                raise RegistryError(f"gave more than {MOST:,} and did not end")
+        try:
+            for item in result:
+                if not isinstance(item, kind):
+                    if hook == "zoo_weights" and isinstance(item, str | os.PathLike):
+                        loaded.ledgers.append(_read_ledger(item, loaded.name))
+                        continue
+                    raise RegistryError(f"gave {type(item).__name__} where {kind.__name__} was due")
+                spec: Any = item
+                check(spec)
+                if spec.name in kept:
+                    raise RegistryError(f"gave the name {spec.name!r} twice")
+                kept[spec.name] = _stamp(spec, loaded.name)
+                if len(kept) > MOST:
+                    raise RegistryError(f"gave more than {MOST:,} and did not end")
+        finally:
+            if isinstance(result, Generator):
+                result.close()  # here, where what its clean-up raises is the plugin's; else Python prints it at exit
         if kind is Backbone:
             loaded.backbones = kept
         elif kind is Strategy:
@@ -203,6 +207,8 @@ class Host:
         for loaded in list(self.plugins.values()):
             if hook in loaded.hooks:
                 self._try(loaded, hook, _call, loaded.hooks[hook], arguments, told=True)
+                if hook not in loaded.hooks:
+                    _say(f"The {loaded.candidate.known_as} failed and is told no more: {loaded.problems[-1]}")
 
     def fetchers(self) -> list[tuple[str, Callable[[Weights, Path], bool]]]:
         """(plugin, function) of every `zoo_fetch`. The function is true when it wrote the target.
@@ -282,6 +288,8 @@ class Host:
             loaded.state = "failed"
             loaded.traceback = "".join(traceback.format_exception(error))
             loaded.add_problem(stage, f"{stage}: {_sentence(error)}", first=True)
+        else:
+            loaded.add_problem(stage, f"{stage}: {_sentence(error)}")
         if stage not in _TOLD:
             for batch in (loaded.hooks, loaded.backbones, loaded.strategies, loaded.weights, loaded.ledgers):
                 batch.clear()
@@ -297,7 +305,7 @@ class Host:
             return
         from zoo.catalog.watch import Watch
 
-        with Watch(_say_late, DEADLINE, interrupt=self.strict) as self._watch:
+        with Watch(_say, DEADLINE, interrupt=self.strict) as self._watch:
             try:
                 yield
             finally:
@@ -380,7 +388,7 @@ def _read_ledger(path: str | os.PathLike[str], plugin: str) -> LedgerFile:
     return ledger.read(Path(os.fspath(path)), "plugin", plugin=plugin)
 
 
-def _say_late(text: str) -> None:
+def _say(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 

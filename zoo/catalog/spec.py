@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -25,6 +26,8 @@ TARGET: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 
+#: Nothing that is counted reaches it.
+_MOST: Final = 2**63
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 #: What every gradient strategy takes (see `zoo.adapt.strategy.Gradient`), for the `options` of a spec:
@@ -40,6 +43,9 @@ GRADIENT_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "schedule": "cosine",
         "clip": 1.0,
         "head": "linear",
+        "accumulate": 1,
+        "ema": None,
+        "early_stop": None,
     }
 )
 
@@ -224,9 +230,9 @@ def check_backbone(spec: Backbone) -> None:
         raise _untargeted("backbone", spec, "build")
     if spec.translate is not None and not (_named(spec.translate, TARGET) or callable(spec.translate)):
         raise _untargeted("backbone", spec, "translate")
-    if type(spec.num_features) is not int or spec.num_features <= 0:
+    if type(spec.num_features) is not int or not 0 < spec.num_features < _MOST:
         raise _uncounted(spec, "num_features")
-    if type(spec.params) is not int or spec.params < 0:
+    if type(spec.params) is not int or not 0 <= spec.params < _MOST:
         raise _uncounted(spec, "params")
     if not isinstance(spec.input, str):
         raise _mistyped("backbone", spec, "input", str)
@@ -243,6 +249,19 @@ def check_backbone(spec: Backbone) -> None:
         raise RegistryError(f"backbone {spec.name!r}: requires must be a tuple of strings, not {spec.requires!r}")
     if spec.preprocessing is not None and not isinstance(spec.preprocessing, Preprocessing):
         raise _mistyped("backbone", spec, "preprocessing", Preprocessing)
+    if not isinstance(spec.head, str | None):
+        raise _mistyped("backbone", spec, "head", str)
+    if not (isinstance(spec.summary, str) and isinstance(spec.paper, str)):
+        raise _mistyped("backbone", spec, "paper" if isinstance(spec.summary, str) else "summary", str)
+    if spec.gmacs is not None and not (isinstance(spec.gmacs, float | int) and 0 <= spec.gmacs < _MOST):
+        raise RegistryError(f"backbone {spec.name!r}: gmacs must be a number of at least 0, not {spec.gmacs!r}")
+    if spec.stages is not None and not (
+        isinstance(spec.stages, Mapping)
+        and all(isinstance(name, str) and name and _are_strings(held) and held for name, held in spec.stages.items())
+    ):
+        raise RegistryError(
+            f"backbone {spec.name!r}: stages must map names to tuples of module names, not {spec.stages!r}"
+        )
 
 
 def check_strategy(spec: Strategy) -> None:
@@ -255,6 +274,17 @@ def check_strategy(spec: Strategy) -> None:
         raise RegistryError(f"strategy {spec.name!r}: kind must be 'closed-form' or 'gradient', not {spec.kind!r}")
     if not isinstance(spec.options, Mapping):
         raise _mistyped("strategy", spec, "options", Mapping)
+    for name, value in spec.options.items():
+        if not (isinstance(name, str) and _is_plain(value)):
+            raise RegistryError(
+                f"strategy {spec.name!r}: options map names to None, truth values, finite numbers, strings, or tuples "
+                f"or mappings of these, and {name!r} is {value!r}"
+            )
+    if not isinstance(spec.needs, tuple | frozenset | list) or not all(isinstance(need, str) for need in spec.needs):
+        raise RegistryError(f"strategy {spec.name!r}: needs must be a tuple of strings, not {spec.needs!r}")
+    for key in ("summary", "paper"):
+        if not isinstance(getattr(spec, key), str):
+            raise _mistyped("strategy", spec, key, str)
 
 
 def check_weights(spec: Weights) -> None:
@@ -285,6 +315,15 @@ def check_weights(spec: Weights) -> None:
 
 def _named(value: object, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON knows it, as `zoo strategies --json` and a saved run need."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | int | None) or (isinstance(value, float) and isfinite(value))
 
 
 def _are_strings(value: object) -> bool:

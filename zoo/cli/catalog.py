@@ -191,4 +191,4 @@ def status(settings: Settings) -> None:
         "  zoo --help                                    all verbs",
     ]
     for line in lines:
-        click.echo(line)
+        out.echo(line)

@@ -27,10 +27,10 @@ def doctor_verb(settings: Settings, out: Output) -> None:
 
     def draw(console: object) -> None:
         for check in found:
-            click.echo(f"{check.state:8} {check.name}: {check.finding}")
+            out.echo(f"{check.state:8} {check.name}: {check.finding}")
             if check.fix:
-                click.echo(f"{'':8} -> {check.fix}")
-        click.echo(
+                out.echo(f"{'':8} -> {check.fix}")
+        out.echo(
             f"{problems or 'no'} problem{'s' * (problems != 1)}, {warnings or 'no'} warning{'s' * (warnings != 1)}"
         )
 
@@ -52,7 +52,7 @@ def env_verb(settings: Settings, out: Output) -> None:
         for name, value in facts.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{key} {version or '-'}" for key, version in value.items()) or "-"
-            click.echo(f"{name:13} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            out.echo(f"{name:13} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
     out.data(facts, draw)
 

@@ -6,7 +6,7 @@ import json as _json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -29,11 +29,17 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
+        #: For data: what stdout is before a verb runs, which turns everybody else's to stderr.
+        self.stream = sys.stdout
+
+    def echo(self, text: str) -> None:
+        """One line of data for a person."""
+        click.echo(text, file=self.stream)
 
     def data(self, value: Any, show: Callable[[Console], None]) -> None:
         """Print `value` as JSON, or let `show` draw it for a person."""
         if self.json:
-            click.echo(_as_json(value))
+            self.echo(_as_json(value))
         else:
             show(self.console())
 
@@ -56,22 +62,22 @@ class Output:
             cut: cut what is too wide for the terminal; else it flows into the next line.
         """
         if self.json:
-            click.echo(_as_json(value))
+            self.echo(_as_json(value))
             return
         lines = text_table(header, rows, right=right, wide=None).split("\n")
-        if sys.stdout.isatty():
+        if self.stream.isatty():
             import shutil
 
             edge = shutil.get_terminal_size().columns
             lines = [line if not cut or len(line) <= edge else f"{line[: edge - 1]}…" for line in lines]
             lines[0] = lines[0] if "NO_COLOR" in os.environ else click.style(lines[0], bold=True)
-        click.echo("\n".join(lines))
+        self.echo("\n".join(lines))
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console on stdout (or stderr); it honours NO_COLOR and pipes."""
         from rich.console import Console
 
-        stream = sys.stderr if stderr else sys.stdout
+        stream = sys.stderr if stderr else self.stream
         wide = None if stream.isatty() else 1000  # a file or a pipe has no edge to wrap at
         return Console(file=stream, width=wide, highlight=False, markup=False, soft_wrap=not stream.isatty())
 
@@ -97,7 +103,7 @@ class Output:
         """One error on stderr, and as JSON on stdout, with the `facts` beside it, where JSON was asked for."""
         if self.json:
             said = {"error": {"code": code, "message": message, "hint": hint}, **(facts or {})}
-            click.echo(_json.dumps(said, ensure_ascii=False))
+            self.echo(_json.dumps(said, ensure_ascii=False))
         click.echo(f"error[{code}]: {message}", err=True)
         for text in (why, *notes, hint):
             for line in (text or "").splitlines():
@@ -137,12 +143,17 @@ def stdout_for_data() -> Iterator[None]:
 
 
 def modes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb `--json` and `-q`, and pass it an `Output` as `out`."""
+    """Give a verb `--json` and `-q`, and pass it an `Output` as `out`.
+
+    What plugins and libraries print while it runs goes to stderr: stdout is for data.
+    """
     import functools
 
     @functools.wraps(function)
     def wrapped(*args: Any, json: bool, quiet: bool, **kwargs: Any) -> Any:
-        return function(*args, out=Output(json=json, quiet=quiet), **kwargs)
+        out = Output(json=json, quiet=quiet)
+        with redirect_stdout(sys.stderr):
+            return function(*args, out=out, **kwargs)
 
     wrapped = click.option("-q", "--quiet", is_flag=True, help="No notes, no progress.")(wrapped)
     return click.option("--json", is_flag=True, help="One JSON document on stdout.")(wrapped)

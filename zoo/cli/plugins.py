@@ -61,7 +61,7 @@ def _list(reports: list[PluginReport], verbose: bool, out: Output) -> None:
     out.table(rows, columns, map(cells, reports), right=("import",), cut=False)
     for report in reports:
         if verbose and report.traceback and not out.json:
-            click.echo(f"\n{report.name}, at {report.stage}:\n{report.traceback.rstrip()}")
+            out.echo(f"\n{report.name}, at {report.stage}:\n{report.traceback.rstrip()}")
 
 
 def _check(registry: Registry, name: str, verbose: bool, out: Output) -> None:
