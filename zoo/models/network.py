@@ -87,9 +87,15 @@ class Network(nn.Module):
         self.head_names = find_head(module, head or (spec.head if spec else None))
         self.tap = self._check_tap(tap)
         # Builder options, or another classifier, may change the width that the spec declares.
-        declares = spec is not None and not self.options and self.head_names == find_head(module, spec.head)
+        declares = spec is not None and not self.options and self._is_at_its_place(module, spec)
         self._declared = spec.num_features if spec and declares else None
         self._num_features = self._declared if self.tap is None else None
+
+    def _is_at_its_place(self, module: nn.Module, spec: Backbone) -> bool:
+        """Whether the classifier is the spec's own, which a saved run has left out, so that nobody can look for it."""
+        if all(isinstance(module.get_submodule(name), NoHead) for name in self.head_names):
+            return True
+        return self.head_names == find_head(module, spec.head)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
