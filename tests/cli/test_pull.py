@@ -357,6 +357,41 @@ def test_another_projects_pull_needs_no_request_and_has_its_own_lock(project: Pr
     assert (other / "zoo.lock").read_bytes() == (project.folder / "zoo.lock").read_bytes()
 
 
+def test_offline_a_pin_of_the_registry_is_enough(project: Project, home: Path) -> None:
+    (pulled,) = project("pull", "tiny.b", "--json").json
+    lock = project.folder / "zoo.lock"
+    lock.unlink()
+    (home / "roots.json").unlink()
+    (project.folder / "registry.toml").write_text("schema = 1\n" + entry("b", f'sha256 = "{pulled["sha256"]}"'))
+    assert project("--offline", "pull", "tiny.b", "--json").json[0]["path"] == pulled["path"]
+    assert not lock.exists()  # nobody here knows the commit, which belongs there
+    assert project("--offline", "verify").code == 0
+
+
+@pytest.mark.parametrize("verb", ["pull", "fit"])
+def test_offline_what_another_project_pulled_is_here(project: Project, tmp_path: Path, photos: Path, verb: str) -> None:
+    (pulled,) = project("pull", "tiny.b", "--json").json
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "registry.toml").write_bytes((project.folder / "registry.toml").read_bytes())
+    offline = ("--offline", "--registry", other / "registry.toml")
+    assert project.cli(*offline, "pull", "tiny.b", "--dry-run", "--json").json[0]["cached"]
+    assert [row["name"] for row in project.cli(*offline, "list", "--pulled", "--json").json] == ["tiny"]
+    assert project.cli(*offline, "verify", "tiny.b").code == 0
+    assert project.cli(*offline, "pull", "tiny.b", "--locked").code == 5
+    if verb == "pull":
+        assert project.cli(*offline, "pull", "tiny.b", "--json").json == [{**pulled, "cached": True}]
+    else:
+        fit = ("fit", photos, "-b", "tiny.b", "-s", "linear-probe", "--device", "cpu", "-o", other / "run")
+        assert project.cli(*offline, *fit).code == 0
+    assert (other / "zoo.lock").read_bytes() == (project.folder / "zoo.lock").read_bytes()
+    assert project.cli(*offline, "pull", "tiny.b", "--locked").code == 0
+    # What the lock here says is not overruled by another's.
+    lock = (other / "zoo.lock").read_text()
+    (other / "zoo.lock").write_text(lock.replace(pulled["sha256"], "0" * 64))
+    assert project.cli(*offline, "pull", "tiny.b").code == 3
+
+
 def test_the_damaged_lock_of_another_project_is_no_trouble_here(project: Project, tmp_path: Path) -> None:
     project("pull", "tiny.a")
     other = tmp_path / "other"

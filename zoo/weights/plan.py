@@ -68,7 +68,7 @@ def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: 
         return _local(weights, source)
     entry = None if update else lock.entry(weights)
     fresh = update and weights.sha256 is None
-    held = None if fresh else store.held(weights)
+    held = None if fresh else store.here(weights) if settings.offline else store.held(weights)
     sha256 = weights.sha256 or (entry.sha256 if entry else None)
     size = weights.bytes or (entry.bytes if entry else None)
     source = locked_source(source, entry)

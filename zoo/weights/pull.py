@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from zoo.atomic import tidy
 from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.spec import Weights
-from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError, ZooError
+from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
 from zoo.weights import roots
 from zoo.weights.header import read_header
-from zoo.weights.lock import NAME, Entry, Lock
+from zoo.weights.lock import Entry, Lock
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, SHA256, SHA256_PREFIX, HubFile, LocalFile, Source, single, source_of
 from zoo.weights.store import Store
@@ -214,20 +214,27 @@ class _Pull:
                 f"--update asks the source of {self.weights.name}, and the zoo is offline",
                 hint="Leave --update out to use what is here, or connect.",
             )
-        held = None if self.fresh else self.store.held(self.weights)
+        store = self.store
+        held = None if self.fresh else (store.here if self.settings.offline else store.held)(self.weights)
         if held is not None and self.entry is not None and self.entry.converted_sha256 not in (None, held):
             held = self.entry.converted_sha256 if self.store.has(str(self.entry.converted_sha256)) else None
-        if held is not None and (not self.asked or self.locked or self.recorded(held)):
-            return self.held(held)
+        unpinned = self.weights.sha256 is None and self.entry is None
+        if held is not None:
+            settled = self.locked or not (self.asked or unpinned) or self.recorded(held)
+            if settled or not self.asked or self.settings.offline:
+                return self.held(held)
         return self.fetch()
 
     def recorded(self, sha256: str) -> bool:
         """Whether the lock has an entry for what is here, after it was written if no request is needed for it."""
-        weights, known = self.weights, self.elsewhere(sha256) if self.entry is None else self.entry
+        weights, known = self.weights, self.entry or self.store.elsewhere(self.weights)
+        if known is not None and sha256 not in (known.sha256, known.converted_sha256):
+            known = None
         settled = not isinstance(self.source, HubFile) or self.source.pinned
         try:
             if known is not None:
                 if known is not self.entry:
+                    self.entry = known
                     self.lock.write(weights.name, known)
             elif weights.sha256 is None or not settled or self.source.file.endswith(PICKLES):
                 return False
@@ -236,18 +243,6 @@ class _Pull:
         except DiskError:
             pass  # the file is here, and its bytes are known: what cannot be written is not needed
         return True
-
-    def elsewhere(self, sha256: str) -> Entry | None:
-        """What the lock of another project says of these very bytes."""
-        others = [self.settings.home / NAME, *roots.known(self.settings)]
-        for path in (path for path in others if path.name == NAME and path != self.lock.path):
-            try:
-                entry = Lock(path).entry(self.weights)
-            except ZooError:  # the trouble of another project
-                continue
-            if entry is not None and sha256 in (entry.sha256, entry.converted_sha256):
-                return None if _contradiction(self.weights, entry, self.lock) else entry
-        return None
 
     def held(self, sha256: str) -> Pulled:
         path, source = self.store.path(sha256), self.source

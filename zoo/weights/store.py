@@ -17,8 +17,10 @@ from zoo.atomic import PART, locked, publish
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, ZooError
 from zoo.settings import Settings
+from zoo.weights import roots
 from zoo.weights.files import Tick, disk_errors, hash_stream
-from zoo.weights.lock import Lock
+from zoo.weights.lock import NAME as LOCK_FILE
+from zoo.weights.lock import Entry, Lock
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, SHA256, LocalFile, source_of
 
@@ -40,6 +42,7 @@ class Store:
         self.settings: Final = settings
         self.parts: Final = settings.blobs.parent / "parts"
         self._lock: Lock | None = None
+        self._others: list[Lock] | None = None
         self._conversions: dict[str, str] | None = None
 
     def path(self, sha256: str) -> Path:
@@ -173,11 +176,39 @@ class Store:
         sha256 = weights.sha256 or self._locked(weights, converted=False)
         return sha256 if sha256 is not None and self.has(sha256) else None
 
+    def elsewhere(self, weights: Weights) -> Entry | None:
+        """What the lock of another project says of `weights`, where their bytes are here."""
+        if self._others is None:
+            self._others = []
+            for path in (self.settings.home / LOCK_FILE, *roots.known(self.settings)):
+                if path.name == LOCK_FILE and path != self._known().path:
+                    with contextlib.suppress(ZooError):  # the trouble of another project
+                        self._others.append(Lock(path))
+        for lock in self._others:
+            entry = lock.entry(weights) if weights.name in lock.entries else None
+            if entry is not None and self._agrees(entry, weights):
+                return entry
+        return None
+
+    def _agrees(self, entry: Entry, weights: Weights) -> bool:
+        promised = weights.sha256 or weights.sha256_prefix or ""
+        sound = entry.sha256.startswith(promised) and weights.bytes in (None, entry.bytes)
+        return sound and self.has(entry.converted_sha256 or entry.sha256)
+
+    def here(self, weights: Weights) -> str | None:
+        """The hash of the blob that `weights` are loaded from without the network: where the lock here knows nothing
+        of them, by the lock of another project that pulled into this store."""
+        if (held := self.held(weights)) is not None:
+            return held
+        if self._known().entry(weights) is not None or (entry := self.elsewhere(weights)) is None:
+            return None
+        return entry.converted_sha256 or entry.sha256
+
     def is_pulled(self, weights: Weights) -> bool:
         """Whether `weights` can be loaded without the network. No byte is hashed."""
         try:
             if not weights.source.startswith("file:"):
-                return self.held(weights) is not None
+                return self.here(weights) is not None
             source = source_of(weights)
             return isinstance(source, LocalFile) and source.path.is_file()
         except ZooError:  # a damaged lock, say: then they cannot be loaded

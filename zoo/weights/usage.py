@@ -93,7 +93,7 @@ def blob_of(weights: Weights, store: Store) -> str | None:
         source = source_of(weights)
         return store.sha256_of(source.path) if isinstance(source, LocalFile) else None
     try:
-        return store.held(weights)
+        return store.here(weights)
     except RegistryError:  # a source of no known form: nothing that can be pulled
         return None
 
