@@ -24,7 +24,9 @@ print(json.dumps([code, names, len(sys.modules)]), file=sys.stderr)
     ("args", "budget"),
     [
         (["--help"], 215),
+        (["list"], 240),
         (["list", "--json"], 240),
+        (["plugins"], 240),
         (["plugins", "--json"], 240),
         (["strategies", "--json"], 240),
         (["show", "resnet18", "--json"], 240),

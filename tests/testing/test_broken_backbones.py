@@ -83,6 +83,36 @@ class GivesATuple(Tiny):
         return super().forward(x), x
 
 
+class Softmax(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(dim=1)
+
+
+class SeedsItself(Tiny):
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        torch.manual_seed(0)
+        super().__init__(num_classes=num_classes, in_chans=in_chans)
+
+
+class SeedsWhileRunning(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return super().forward(x)
+
+
+class NeverTrained(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise NotImplementedError
+        return super().forward(x)
+
+
+class Prints(Tiny):
+    def forward(self, x: Tensor) -> Tensor:
+        print("here")
+        return super().forward(x)
+
+
 class OneClassTooMany(Tiny):
     def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__(num_classes=num_classes + 1, in_chans=in_chans)
@@ -129,6 +159,15 @@ def downloads(*, num_classes: int = 10, in_chans: int = 3) -> nn.Module:
 
 def flat(*, num_classes: int = 10, in_chans: int = 3) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, num_classes))
+
+
+def pooled_last(*, num_classes: int = 10, in_chans: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(in_chans, 8, 3), nn.Conv2d(8, num_classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def no_classifier(*, num_classes: int = 0, in_chans: int = 3) -> nn.Module:
+    head = nn.Linear(8, num_classes) if num_classes else nn.Identity()
+    return nn.Sequential(nn.Conv2d(in_chans, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 def findings(spec: zoo.Backbone, **more: Any) -> dict[str, Any]:
@@ -189,6 +228,11 @@ CASES = [
     (broken(Detached), "gradients", "carry no gradient", r"Take no_grad\(\), detach\(\)"),
     (broken(HalfDetached), "gradients", "stage 'stem' gets no gradient", r"take no_grad\(\) and detach\(\) out"),
     (broken(Unseeded), "seed", "differ in conv.bias", "torch's own generator"),
+    (broken(SeedsItself), "seed", "every seed gives the same", "Take torch.manual_seed out"),
+    (broken(SeedsWhileRunning), "evaluation-mode", "or seeded torch's generator", "Leave random numbers alone"),
+    (broken(NeverTrained), "gradients", "in training mode rows do not go through", "self.training true"),
+    (broken(Softmax), "head", "other numbers than the head classifier", "no softmax"),
+    (broken(Prints), "batches", "printed 'here.* to stdout", "Take the print away"),
     (broken(HiddenLayers), "round-trip", "", "register_buffer"),
 ]
 
@@ -214,6 +258,10 @@ def test_caught(spec: zoo.Backbone, caught: str, what: str, change: str) -> None
         (broken(Detached), "gradients"),
         (broken(SeesTheBatch), "batches"),
         (broken(HiddenLayers), "round-trip"),
+        (broken(SeedsItself), "seed"),
+        (broken(SeedsWhileRunning), "evaluation-mode"),
+        (broken(NeverTrained), "gradients"),
+        (broken(Softmax), "head"),
     ],
 )
 def test_one_slip_is_one_finding(spec: zoo.Backbone, caught: str) -> None:
@@ -273,5 +321,15 @@ def test_what_it_eats_must_be_said() -> None:
     assert found["batches"].state == "failed"
 
 
-def test_a_sound_one_passes() -> None:
-    assert {one.state for one in findings(broken(stages=STAGES)).values()} == {"ok"}
+@pytest.mark.parametrize(
+    "spec",
+    [
+        broken(stages=STAGES),
+        broken(head=None),
+        broken(pooled_last, stages={"stem": ("0",)}, params=314, head="1", preprocessing=None),
+        broken(no_classifier, num_features=8, params=224, head="3", preprocessing=None),
+    ],
+    ids=["stages", "a head that is found", "a convolution as head", "no classes"],
+)
+def test_a_sound_one_passes(spec: zoo.Backbone) -> None:
+    assert {one.state for one in findings(spec).values()} == {"ok"}

@@ -152,6 +152,13 @@ class ListDefault(Means):
     layers: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prints(Means):
+    def solve(self, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
+        print("here")
+        return super().solve(features, targets, context)
+
+
 class NotFrozen(Means):
     """A plain subclass."""
 
@@ -292,6 +299,8 @@ CASES = [
     (NotFrozen, {}, "declares", "NotFrozen is no frozen dataclass", r"@dataclass\(frozen=True, kw_only=True\)"),
     (NoDefault, {}, "declares", "the option 'rank' has no default", "every hyper-parameter a default"),
     (ListDefault, {"options": {"scale": 1.0, "layers": ["a"]}}, "declares", r"'layers' is \['a'\]", "same default"),
+    (ListDefault, {"options": {"scale": 1.0, "layers": []}}, "declares", "can be changed in place", "a tuple, or None"),
+    (Prints, {}, "learns", "printed 'here.* to stdout", "use logging"),
     (lambda **options: Means(**options), {}, "declares", "no subclass of ClosedForm or Gradient", "zoo.adapt.strategy"),
     ("zoo_absent:Means", {}, "declares", "cannot load 'zoo_absent:Means'", "not installed"),
     (WritesFeatures, {}, "head", "solve changes the features", "Work on a copy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -99,6 +99,14 @@ class BackboneBench:
         make = self.builder.random if self.runs else self.builder.on_meta
         return make(num_classes=None, in_chans=self.channels).eval()
 
+    def state_after(self, seed: int) -> bytes:
+        """What torch's generator holds when a build that began at `seed` has ended; shapes alone are made."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            torch.default_generator.manual_seed(seed)
+            with suppress(Exception):  # where it cannot be built so: what was drawn or seeded until then
+                self.builder.build(num_classes=CLASSES, in_chans=self.channels)
+            return torch.get_rng_state().numpy().tobytes()
+
     @cached_property
     def small(self) -> nn.Module:
         """With few classes, without memory."""
@@ -146,12 +154,14 @@ class _Seen:
 
     Attributes:
         logits: what it gave.
+        scores: what its classifier gave, where it has one alone.
         order: names of modules, as they ended.
         taps: stage -> its pooled features, or why there are none.
         gmacs: multiply-accumulates of one row in 1e9, as torch counts them where it ran.
     """
 
     logits: Any = None
+    scores: Any = None
     order: list[str] = field(default_factory=list)
     taps: dict[str, Tensor | str] = field(default_factory=dict)
     gmacs: float = 0.0
@@ -163,6 +173,8 @@ def _watch(network: Network, x: Any) -> _Seen:
 
     def ended(path: str, module: nn.Module, output: Any) -> None:
         seen.order.append(path)
+        if [path] == list(network.head_names):
+            seen.scores = output
         if (tap := ends.get(path)) is None or tap in seen.taps:
             return
         if set(network.head_names) <= set(seen.order):
@@ -250,6 +262,14 @@ def head(bench: BackboneBench) -> None:
         f"a forward pass of {ROWS} rows gives {tuple(logits.shape)}, not ({ROWS}, {outputs})",
         "Return the logits (N, num_classes) of the classifier.",
     )
+    scores = bench.seen.scores
+    if bench.runs and isinstance(scores, Tensor) and scores.shape == logits.shape:
+        gap = ((scores - logits).abs().max() / logits.abs().max().clamp_min(1e-12)).item()
+        expect(
+            gap <= TOLERANCE,
+            f"a forward pass gives other numbers than the head {heads[0]} does: they differ by {gap:.1%}",
+            "Return what the classifier gives: no softmax and no factor behind it, which another head would not get.",
+        )
 
 
 def num_features(bench: BackboneBench) -> None:
@@ -396,12 +416,20 @@ def seed(bench: BackboneBench) -> None:
         f"two networks built under one seed differ in {(differ or [''])[0]}",
         "Draw initial values from torch's own generator (torch.nn.init), which the core seeds.",
     )
+    expect(
+        len({bench.state_after(one) for one in (1, 2)}) == 2,
+        "build seeds torch's generator itself, so that every seed gives the same network",
+        "Take torch.manual_seed out of it: the core seeds the generator before it builds.",
+    )
 
 
 def evaluation_mode(bench: BackboneBench) -> None:
     """In evaluation mode features are finite and the same each time; the network and the input stay as they were."""
     before, x = _copies(bench.module), each(bench.input, Tensor.clone)
-    first = bench.call(bench.network.features, x)
+    with torch.random.fork_rng(devices=[]):
+        state = torch.default_generator.manual_seed(13).get_state()
+        first = bench.call(bench.network.features, x)
+        drawn = not torch.equal(state, torch.get_rng_state())
     second = bench.call(bench.network.features)
     now = bench.module.state_dict()
     changed = [name for name, tensor in before.items() if not _same(tensor, now[name])]
@@ -421,6 +449,11 @@ def evaluation_mode(bench: BackboneBench) -> None:
         all(_same(one, other) for one, other in parts),
         "a forward pass changed its own input",
         "Write nothing into the input: no inplace=True before the first layer.",
+    )
+    expect(
+        not drawn,
+        "a forward pass in evaluation mode drew random numbers, or seeded torch's generator",
+        "Leave random numbers alone there: all that is drawn later would be other than it was.",
     )
 
 
@@ -467,6 +500,22 @@ def gradients(bench: BackboneBench) -> None:
     finally:
         for parameter in module.parameters():
             parameter.grad = None
+    _expect_training_mode(bench)
+
+
+def _expect_training_mode(bench: BackboneBench) -> None:
+    before = _copies(bench.module)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            bench.call(bench.network.train().features)
+    except Exception as error:
+        fail(
+            f"in training mode rows do not go through it: {type(error).__name__}: {error}",
+            "Let the forward pass work with self.training true: fine-tuning runs it so.",
+        )
+    finally:
+        bench.network.eval()
+        bench.module.load_state_dict(before)
 
 
 def round_trip(bench: BackboneBench) -> None:

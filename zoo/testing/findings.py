@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -69,9 +72,11 @@ class Case:
 
         __tracebackhide__ = True
         who = f"{self.kind} {self.name}: "
+        printed = io.StringIO()
         with no_network() as asked:
             try:
-                self.function()
+                with redirect_stdout(printed):
+                    self.function()
             except ContractError as error:
                 raise ContractError(error.what, error.change, who) from error.__cause__
             except SkippedCheck:
@@ -87,6 +92,13 @@ class Case:
             raise ContractError(
                 f"{self.check} asked the network for {asked[0]}",
                 "Let nothing but zoo_fetch reach out: declare weights in zoo_weights, and the core pulls them.",
+                who,
+            )
+        if text := printed.getvalue():
+            print(text, end="", file=sys.stderr)
+            raise ContractError(
+                f"{self.check} printed {text[:60]!r} to stdout, which is for data",
+                "Take the print away, or use logging.",
                 who,
             )
 

@@ -224,6 +224,11 @@ def declares(bench: StrategyBench) -> None:
             f"the option {name!r} is {declared[name]!r} in the spec and {fields[name]!r} in {make.__name__}",
             "Write the same default in both.",
         )
+        expect(
+            not isinstance(fields[name], (list, dict, set)),
+            f"the default of the option {name!r} can be changed in place, and every fit would see it",
+            "Make it a tuple, or None.",
+        )
     expect(
         frozenset(spec.needs) == frozenset(make.needs),
         f"the spec needs {sorted(spec.needs)}, and {make.__name__} {sorted(make.needs)}",
