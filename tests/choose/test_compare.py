@@ -81,6 +81,13 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
+def test_a_rare_class_is_in_every_beginning() -> None:
+    codes = np.repeat([0, 1, 2], [900, 2, 60])
+    order = nested_order(codes, CLASSES, seed=0)
+    assert set(codes[order[:3]]) == {0, 1, 2}
+    assert np.bincount(codes[order[:96]]).tolist()[0] in (89, 90)
+
+
 def test_every_beginning_of_the_order_has_the_classes_in_proportion() -> None:
     codes = np.repeat([0, 1, 2], [500, 300, 200])
     order = nested_order(codes, CLASSES, seed=0)

@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from zoo.adapt.features import FeatureStore
+from zoo.choose import compare
 from zoo.errors import DataError, NotFoundError, UsageError
 
 Publish = Callable[[str, float], None]
@@ -73,6 +74,15 @@ def test_halving_drops_the_worse_half_on_few_rows() -> None:
     assert [(row.weights, row.rows) for row in ranking][2] == ("tiny.blind", 520)
     assert ranking[0].rows == 1040
     assert any("go on" in note for note in ranking.notes)
+
+
+@pytest.mark.usefixtures("three")
+def test_of_many_rows_a_sample_is_ranked_on(colours: tuple[np.ndarray, np.ndarray], monkeypatch) -> None:
+    monkeypatch.setattr(compare, "MOST", 60)
+    ranking = zoo.rank(["tiny.good", "tiny.blind"], colours)
+    assert [row.rows for row in ranking] == [60, 60]
+    assert ranking[0].score > 0.8 > ranking[1].score
+    assert "60 of 96 training rows are ranked on, a seeded sample" in ranking.notes
 
 
 @pytest.mark.usefixtures("three")

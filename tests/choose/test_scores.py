@@ -118,3 +118,12 @@ def test_neighbours_vote_as_in_scikit_learn() -> None:
         expected = oracle.fit(features[others], codes[others]).predict_proba(features[row : row + 1])[0]
         np.testing.assert_allclose(votes[row], expected, atol=1e-10)
     assert knn_accuracy(torch.from_numpy(features), codes) > 0.9
+
+
+def test_votes_do_not_depend_on_the_order_of_equal_rows() -> None:
+    features = torch.ones(9, 4)
+    codes = np.array([0, 1, 2] * 3)
+    order = np.random.default_rng(0).permutation(9)
+    votes = neighbour_votes(features, codes, k=3)
+    np.testing.assert_allclose(votes[order], neighbour_votes(features, codes[order], k=3), atol=1e-12)
+    np.testing.assert_allclose(votes[0], [2 / 8, 3 / 8, 3 / 8], atol=1e-12)

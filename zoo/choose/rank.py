@@ -16,6 +16,7 @@ from zoo.adapt.evaluation import evaluate
 from zoo.adapt.features import FeatureStore, shared_store
 from zoo.adapt.source import NamedSource
 from zoo.adapt.targets import target_columns
+from zoo.choose import compare
 from zoo.choose.candidates import Candidate, candidates
 from zoo.choose.compare import LEVEL, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
 from zoo.choose.ranking import Ranked, Ranking
@@ -61,7 +62,8 @@ def rank(
         seed: of the folds.
         folds: of the cross-validation; the same for all candidates.
         halving: try all on part of the rows and let the better half go on, doubling the rows each round; None = from
-            three candidates and 1,000 training rows on; False = never.
+            three candidates and 1,000 training rows on; False = never. Of more than 20,000 rows a seeded sample of so
+            many takes part, and the notes say so.
         many: allow globs to pull more than 20 sets of weights.
         skip_bad: go on without samples that cannot be read.
         registry: None = the default one.
@@ -126,13 +128,15 @@ def _race(
     train: Split, chosen: list[Candidate], trier: _Trier, halving: bool | None, say: Callable[[str], None]
 ) -> list[Ranked]:
     """All candidates, best first; those dropped in an early round stand behind those that went further."""
-    order = nested_order(np.asarray(train.targets), trier.task, trier.seed)
+    order = nested_order(np.asarray(train.targets), trier.task, trier.seed)[: compare.MOST]
+    if len(order) < len(train):
+        say(f"{len(order):,} of {len(train):,} training rows are ranked on, a seeded sample")
     behind: list[Ranked] = []
-    sizes = rounds(len(train), len(chosen), halving)
+    sizes = rounds(len(order), len(chosen), halving)
     for size in sizes:
         part = train.subset(np.sort(order[:size]))
         trials = _sorted(_attempts(chosen, part, trier, say))
-        if size == len(train):
+        if size == len(order):
             return _judged(trials) + behind
         keep = math.ceil(len(trials) / 2)
         say(f"on {size} rows: {keep} of {len(trials)} candidates go on")

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.adapt.neighbours import vote
+
 #: Grid of ln(alpha / beta) over which the evidence is searched, relative to the largest squared singular value.
 _SPAN: Final = np.linspace(-28.0, 20.0, 193)
 #: Golden-section steps after the grid; each shrinks the bracket by 0.618.
@@ -123,7 +125,7 @@ def knn_accuracy(features: Tensor, codes: np.ndarray) -> float:
 def neighbour_votes(features: Tensor, codes: np.ndarray, k: int = 20, temperature: float = 0.07) -> np.ndarray:
     """Share (N, C) of the votes that each class gets from a row's k nearest neighbours, the row itself excluded.
 
-    Neighbours are found by cosine; a vote weighs exp(similarity / T) (Wu et al. 2018).
+    Neighbours are found by cosine; see `zoo.adapt.neighbours.vote`.
 
     Args:
         features: (N, D), N >= 2.
@@ -133,11 +135,9 @@ def neighbour_votes(features: Tensor, codes: np.ndarray, k: int = 20, temperatur
     """
     unit = torch.nn.functional.normalize(features.double(), dim=1)
     voters = torch.nn.functional.one_hot(torch.from_numpy(np.asarray(codes, dtype=np.int64))).double()
-    votes = []
+    shares = []
     for rows in torch.arange(len(unit)).split(_CHUNK):
-        similarity = unit[rows] @ unit.T
-        similarity[torch.arange(len(rows)), rows] = -torch.inf
-        similarity, found = similarity.topk(min(k, len(unit) - 1), dim=1)
-        weight = torch.softmax(similarity / temperature, dim=1)
-        votes.append((weight[:, :, None] * voters[found]).sum(dim=1))
-    return torch.cat(votes).numpy()
+        similar = unit[rows] @ unit.T
+        similar[torch.arange(len(rows)), rows] = -torch.inf
+        shares.append(vote(similar, voters, min(k, len(unit) - 1), temperature))
+    return torch.cat(shares).numpy()

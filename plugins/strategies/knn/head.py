@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from zoo.adapt.neighbours import EQUAL, vote
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION
 
 #: What the votes of each kind of task are saved as: a file tells by it what its numbers mean.
 VOTES: Final = {CLASSES: "classes", MULTI_LABEL: "labels", REGRESSION: "numbers"}
-#: Similarities closer than this are equal: rounding of fp32 products of unit vectors.
-EQUAL: Final = 5e-7
 #: Least probability, so that its logarithm is finite.
 LEAST: Final = 1e-12
 #: Similarities held at once.
@@ -21,10 +20,7 @@ AT_ONCE: Final = 1 << 24
 
 
 class Neighbours(nn.Module):
-    """Weighted vote of the k rows of the bank that are most similar to a feature by cosine.
-
-    A neighbour of similarity s votes with weight exp(s / T) (Wu et al. 2018). Rows as similar as the k-th share the
-    places that are left, so that the outcome does not depend on the order of the rows.
+    """The vote of the k rows of the bank that are most similar to a feature by cosine; see `zoo.adapt.neighbours`.
 
     Args:
         rows: size N of the bank.
@@ -73,13 +69,7 @@ class Neighbours(nn.Module):
         return max(1, AT_ONCE // max(1, len(self.bank)))
 
     def _outputs(self, similar: Tensor, k: int) -> Tensor:
-        last = similar.topk(k, dim=1).values[:, -1:]
-        above, tied = similar > last + EQUAL, (similar - last).abs() <= EQUAL
-        places = (k - above.sum(dim=1, keepdim=True)) / tied.sum(dim=1, keepdim=True)
-        # The largest is taken off before exp, which changes no share; -inf (a row left out) gives 0.
-        closeness = ((similar - similar.amax(dim=1, keepdim=True)) / self.temperature).exp()
-        weights = closeness * (above + tied * places)
-        share = (weights @ self.votes) / weights.sum(dim=1, keepdim=True)
+        share = vote(similar, self.votes, k, self.temperature)
         if self.kind == CLASSES:
             return share.clamp_min(LEAST).log()
         return share.clamp(LEAST, 1 - EQUAL).logit() if self.kind == MULTI_LABEL else share
