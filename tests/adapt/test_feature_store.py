@@ -131,6 +131,12 @@ def test_what_makes_another_space() -> None:
     other = network()
     other.get_submodule("layer1")[0] = torch.nn.Tanh()
     assert space_key(space_facts(other, PLACEMENT)) != key
+    buffers = []
+    for value in (1.0, 2.0):
+        other = network()
+        other.module.register_buffer("scale", torch.tensor(value), persistent=False)
+        buffers.append(space_key(space_facts(other, PLACEMENT)))
+    assert buffers[0] != buffers[1]
     with torch.no_grad():
         plain.get_buffer("norm.running_mean").add_(1)
     assert space_key(space_facts(plain, PLACEMENT)) != key
@@ -160,6 +166,20 @@ def test_code_that_is_in_no_file_is_known_by_itself_alone(settings, home: Path) 
     kind = type("Typed", (torch.nn.Module,), {"forward": lambda self, x: x, "__module__": "no_such_module"})
     changed = network()
     changed.get_submodule("layer1")[0] = kind()
+    FeatureStore(settings).features(changed, rows(), PLACEMENT)
+    assert shard_files(home) == []
+
+
+@pytest.mark.parametrize("change", ["hook", "pre-hook", "forward"])
+def test_a_layer_that_does_more_than_its_class_is_known_by_itself_alone(settings, home: Path, change: str) -> None:
+    changed = network()
+    layer = changed.get_submodule("layer1")
+    if change == "hook":
+        layer.register_forward_hook(lambda module, inputs, output: output * 2)
+    elif change == "pre-hook":
+        layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
+    else:
+        layer.forward = lambda x: x
     FeatureStore(settings).features(changed, rows(), PLACEMENT)
     assert shard_files(home) == []
 

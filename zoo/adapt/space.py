@@ -66,13 +66,16 @@ def space_key(facts: dict[str, Any]) -> str:
 def structure_hash(network: Network) -> str | None:
     """sha256 over the layers before the classifier, their settings, and the files that hold their code.
 
-    None where a layer's code lies in no file (a class typed into a notebook), so that nobody can tell it from another.
+    None where nobody can tell it from another: a layer's code lies in no file (a class typed into a notebook), or is
+    not its class's alone (hooks, a `forward` of its own).
     """
     heads = network.head_names
     lines, files = [], set()
     for name, layer in network.module.named_modules():
         if _inside(name, heads):
             continue
+        if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+            return None
         kind = type(layer)
         lines.append(f"{name}: {kind.__module__}.{kind.__qualname__}({layer.extra_repr()})")
         for base in kind.__mro__:
@@ -104,9 +107,10 @@ def _code_hash(file: str) -> str | None:
 
 
 def feature_state(network: Network) -> str:
-    """sha256 over every tensor but the classifier's, which features do not depend on."""
+    """sha256 over every tensor but the classifier's, which features do not depend on; buffers never saved included."""
     heads = network.head_names
-    tensors = {name: tensor for name, tensor in network.state_dict().items() if not _inside(name, heads)}
+    everything = {**dict(network.named_buffers()), **network.state_dict()}
+    tensors = {name: tensor for name, tensor in everything.items() if not _inside(name, heads)}
     return hashlib.sha256(json.dumps(_hash_all(tensors)).encode()).hexdigest()
 
 
