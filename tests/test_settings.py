@@ -7,6 +7,7 @@ import sys
 import pytest
 from platformdirs import user_data_path
 
+from zoo.errors import UsageError
 from zoo.settings import Settings
 
 
@@ -18,3 +19,16 @@ def test_the_home_is_where_the_platform_keeps_data(monkeypatch: pytest.MonkeyPat
     if base is not None:
         monkeypatch.setenv("XDG_DATA_HOME", base)
     assert Settings().home == user_data_path("zoo", appauthor=False)
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "offline"])
+def test_a_flag_that_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", value)
+    with pytest.raises(UsageError, match="ZOO_OFFLINE"):
+        Settings()
+
+
+@pytest.mark.parametrize(("value", "means"), [("1", True), ("Yes", True), ("", False), ("0", False), ("off", False)])
+def test_flags(monkeypatch: pytest.MonkeyPatch, value: str, means: bool) -> None:
+    monkeypatch.setenv("ZOO_STRICT", value)
+    assert Settings().strict is means

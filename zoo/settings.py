@@ -14,11 +14,16 @@ from zoo.errors import UsageError
 FEATURES_LIMIT: Final = 20 << 30
 _UNITS: Final = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9,
                  "t": 10**12, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}  # fmt: skip
-_TRUE = {"1", "true", "yes", "on"}
+_TRUE: Final = {"1", "true", "yes", "on"}
+_FALSE: Final = {"", "0", "false", "no", "off"}
 
 
 def _flag(*names: str) -> bool:
-    return any(os.environ.get(name, "").strip().lower() in _TRUE for name in names)
+    values = {name: os.environ.get(name, "").strip().lower() for name in names}
+    for name, value in values.items():
+        if name.startswith("ZOO_") and value not in _TRUE | _FALSE:
+            raise UsageError(f"{name}={value} is neither yes nor no", hint="Write 1 or 0.")
+    return any(value in _TRUE for value in values.values())
 
 
 def _names(variable: str) -> tuple[str, ...] | None:

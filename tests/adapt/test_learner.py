@@ -126,7 +126,7 @@ class TestFit:
         student = zoo.compose("tiny", "distillation", weights=None, precision="fp32", epochs=1, teacher=teacher)
         with pytest.raises(UsageError, match="has labels"):
             student.fit(photos, target=photos)
-        with pytest.raises(UsageError, match="no rows without labels"):
+        with pytest.raises(UsageError, match="all target rows are also in train"):
             student.fit(photos, target=photos, ignore_target_labels=True)
         student.fit(photos, target=pictures[0], ignore_target_labels=True)
         assert student.record["data"]["rows"]["unlabelled"] == 60

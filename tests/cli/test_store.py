@@ -409,6 +409,8 @@ def test_names_of_ones_own_move_too(here: Machine, there: Machine, tmp_path: Pat
     assert here("pull", "tiny.mine", "--to", folder).code == 0
     assert str(here.home) not in (folder / "portable.json").read_text()
     assert there("cache", "add", folder).code == 0
+    default = here("show", "tiny", "--json").json["default_weights"]
+    assert there("show", "tiny", "--json").json["default_weights"] == default
     facts = there("show", "tiny.mine", "--json").json
     assert (facts["license"], facts["num_classes"]) == ("mit", 4)
     assert there("pull", "tiny.mine", "--locked").code == 0

@@ -134,8 +134,14 @@ def gather(
         if not rest:
             unlabelled, said = _new_to(chosen, _unlabelled(target, ignore_target_labels, skip_bad))
             notes += said
-        if not len(unlabelled):
+        if not len(unlabelled) and rest:
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
+        if not len(unlabelled):
+            raise UsageError(
+                "all target rows are also in train, val or test, and none is left to adapt to",
+                why="The rows that a run is judged by stay unseen, without their labels too.",
+                hint="Give other rows of that domain as target, or report on other ones.",
+            )
         if "target" in needs and not isinstance(val, Data):
             notes.append(
                 f"the {len(chosen.report)} reported rows come from the labelled data, not from the target: labelled "

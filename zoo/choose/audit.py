@@ -292,7 +292,7 @@ def _features(
 
 
 def _best_here(registry: Registry) -> str | None:
-    """Of the weights for pictures on this disk, those with the best published accuracy, then the fewest parameters."""
+    """Of the weights for pictures here, those with the best published accuracy, then ImageNet's, then the largest."""
     store = Store(registry.settings)
     best: tuple[tuple[float, bool, int], str] | None = None
     for weights in registry.weights():
@@ -301,7 +301,7 @@ def _best_here(registry: Registry) -> str | None:
         spec = registry.backbone(weights.arch)
         if spec.input == "image":
             general = "imagenet" in (weights.trained_on or "").lower()
-            key = (float(weights.metrics.get("top1", 0.0)), general, -(spec.params or 0))
+            key = (float(weights.metrics.get("top1", 0.0)), general, spec.params or 0)
             if best is None or key > best[0]:
                 best = key, weights.name
     return best[1] if best else None

@@ -143,7 +143,8 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
         if value in (None, "", [], {}):
             continue
         if isinstance(value, dict):
-            value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in (None, {}, []))
+            left_out = () if key == "options" else (None, {}, [])
+            value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in left_out)
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
         elif isinstance(value, bool):
@@ -153,6 +154,8 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "auto"  # settled by the fit; the record says how
     return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, list) else str(value)
 
 

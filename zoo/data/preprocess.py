@@ -105,7 +105,8 @@ class TensorReader:
         if isinstance(raw, Image.Image) or str(raw.dtype).endswith("uint8"):
             raise DataError(
                 "this network has no preprocessing for images",
-                hint="Give tensors that are ready for it, or say its preprocessing.",
+                hint="Give tensors that are ready for it, or say how pictures become its input: "
+                "compose(..., preprocessing=zoo.Preprocessing(input_size=(3, 224, 224))).",
             )
         return ready(raw)
 

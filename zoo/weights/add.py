@@ -90,7 +90,12 @@ def _add_folder(folder: Path, registry: Registry, tick: Tick | None) -> list[Add
                 f"{one.path} has {size} bytes, {one.bytes} were promised", hint="Copy the folder again."
             )
         read_header(one.path)
-    return [_add_one(one, known[one.weights.name], settings, lock, tick) for one in carried]
+    mine = [one for one in registry.weights() if one.default and one.origin == str(settings.user_registry)]
+    taken = {one.arch for one in mine}
+    return [
+        _add_one(one, known[one.weights.name], settings, lock, tick, default=one.weights.arch not in taken)
+        for one in carried
+    ]
 
 
 def _known(name: str, registry: Registry) -> Weights | None:
@@ -123,7 +128,9 @@ def _other(name: str, why: str) -> IntegrityError:
     )
 
 
-def _add_one(one: Carried, known: Weights | None, settings: Settings, lock: Lock, tick: Tick | None) -> Added:
+def _add_one(
+    one: Carried, known: Weights | None, settings: Settings, lock: Lock, tick: Tick | None, *, default: bool
+) -> Added:
     store, name = Store(settings), one.weights.name
     cached = store.has(one.sha256)
     if not cached:
@@ -134,7 +141,10 @@ def _add_one(one: Carried, known: Weights | None, settings: Settings, lock: Lock
         # Nobody here has the name: the folder's facts go into the user's registry.
         source = f"file:{path}" if one.weights.source.startswith("file:") else one.weights.source
         pin = one.weights.sha256 or (one.lock.sha256 if one.lock else one.sha256)
-        entry = dataclasses.replace(one.weights, source=source, sha256=pin, sha256_prefix=None)
+        # A default travels too, unless the user here has chosen one.
+        entry = dataclasses.replace(
+            one.weights, source=source, sha256=pin, sha256_prefix=None, default=one.weights.default and default
+        )
         add_weights(settings.user_registry, entry)
         recorded = settings.user_registry
     if one.lock is not None:

@@ -106,7 +106,7 @@ def _entry(weights: Weights, got: Pulled, lock: Lock, path: Path, folder: Path) 
         weights = replace(weights, source=f"file:{path.absolute()}", sha256=got.sha256, sha256_prefix=None)
     elif (entry := lock.entry(weights)) is not None:
         carried["lock"] = {key: value for key, value in asdict(entry).items() if value is not None}
-    return {**carried, "registry": table_of(replace(weights, default=False), folder.absolute()).unwrap()}
+    return {**carried, "registry": table_of(weights, folder.absolute()).unwrap()}
 
 
 def _copy(source: Path, target: Path, sha256: str, tick: Tick | None) -> None:
