@@ -114,7 +114,7 @@ def test_ranges(hub: FakeHub) -> None:
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "slow"])
 def test_a_fault_changes_something(fault: str, hub: FakeHub) -> None:
-    """What a client sees of HEAD and two GETs differs from what it sees of a hub that behaves."""
+    """What a client sees of HEAD and three GETs differs from what it sees of a hub that behaves."""
     hub.add(REPO, "model.index.json", json.dumps({"weight_map": {"a": "model.safetensors"}}).encode())
     path = f"/{REPO}/resolve/main/model.{'index.json' if fault == 'bad-index' else 'safetensors'}"
     hub.redirect_to, hub.cut_every = "/elsewhere", 1000
@@ -122,7 +122,8 @@ def test_a_fault_changes_something(fault: str, hub: FakeHub) -> None:
     def see() -> list[object]:
         hub.forget()
         seen: list[object] = []
-        for method, headers in (("HEAD", {}), ("GET", {}), ("GET", {"Range": "bytes=1000-"})):
+        piece = {"Range": "bytes=1000-"}
+        for method, headers in (("HEAD", {}), ("GET", {}), ("GET", piece), ("GET", {**piece, "If-Range": '"other"'})):
             try:
                 with_timeout(hub, path, method, headers, seen)
             except Exception as error:

@@ -72,6 +72,7 @@ FROM_HUB: dict[str, type[ZooError] | None] = {
     "broken-get": None,
     "cut": None,
     "no-range": DownloadError,
+    "no-if-range": None,
     "slow": None,
     "stall": DownloadError,
     "drip": DownloadError,
@@ -191,8 +192,10 @@ def test_a_branch_that_moves_between_the_two_requests(
 # -- versions, where no hash is known --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("versions", [True, False])
-def test_two_versions_are_never_mixed(versions: bool, settings: Settings, web: FakeHub, make: Make) -> None:
+@pytest.mark.parametrize(("versions", "then"), [(True, None), (False, None), (True, "no-if-range")])
+def test_two_versions_are_never_mixed(
+    versions: bool, then: str | None, settings: Settings, web: FakeHub, make: Make
+) -> None:
     """The file changes after half of it came: what comes next is the new version from its start."""
     old, new = make(1, size=SIZE), make(2, size=SIZE)
     web.add("x/y", "a.safetensors", old)
@@ -201,9 +204,10 @@ def test_two_versions_are_never_mixed(versions: bool, settings: Settings, web: F
     with pytest.raises(DownloadError):
         pull(wanted, settings=settings)
     assert any(name.endswith(".part") for name in unfinished(settings))
-    web.fault = None
+    web.fault, before = then, web.count("GET")
     web.add("x/y", "a.safetensors", new)
     assert pull(wanted, settings=settings).sha256 == sha(new)
+    assert web.count("GET") - before == (2 if then else 1), "a server that knows If-Range is asked once"
 
 
 def test_the_same_version_goes_on(settings: Settings, web: FakeHub, make: Make) -> None:

@@ -51,6 +51,7 @@ FAULTS: Final[Mapping[str, str]] = {
     # time
     "cut": "the connection is cut after every `cut_every` bytes; Range is honoured",
     "no-range": "like cut, but Range is ignored",
+    "no-if-range": "If-Range is ignored: the rest of another version is sent",
     "slow": "`rate` bytes a second",
     "stall": "half of the body, then nothing for `silence` seconds",
     "drip": "the headers come byte by byte, four a second",
