@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -142,6 +145,74 @@ def test_rounding_keeps_the_sum_of_each_filter() -> None:
     assert torch.equal(round_filters(nearest), nearest)
     long = torch.randn(2, 2000)
     assert torch.equal(round_filters(long), long.bfloat16().float())
+
+
+class Deep(nn.Module):
+    """Stem of 8 channels, then `more` convolutions of 32 with BatchNorm and ReLU6, the second of `neck`."""
+
+    def __init__(self, more: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d, neck: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, padding=1, bias=False), norm(8), nn.ReLU6(inplace=True)]
+        widths = [8, 32, neck, *[32] * (more - 2)]
+        for width, wide in itertools.pairwise(widths):
+            layers += [nn.Conv2d(width, wide, 3, bias=False), norm(wide), nn.ReLU6(inplace=True)]
+        self.body, self.fc = nn.Sequential(*layers), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).mean(dim=(2, 3)))
+
+
+def packed_convs(network: Network) -> list[PackedConv]:
+    return [layer for layer in network.module.modules() if isinstance(layer, PackedConv)]
+
+
+@pytest.mark.parametrize(("more", "neck", "early"), [(2, 32, 0), (8, 32, 2), (8, 24, 3)])
+def test_the_first_layers_stay_in_fp32_where_they_are_little_work(more: int, neck: int, early: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 64, 64)
+    twin = fuse(randomised(Network(Deep(more, neck=neck).eval())), x)
+    assert twin is not None
+    types = [layer.dtype for layer in packed_convs(twin)]
+    assert types == [torch.float32] * early + [torch.bfloat16] * (more + 1 - early)
+
+
+def test_rounding_keeps_what_a_layer_gives_at_the_mean_input() -> None:
+    """Where BatchNorm's statistics are those of the data, the mean that follows from them is the mean of the data."""
+    torch.manual_seed(0)
+    network = randomised(Network(Deep(2).eval()))
+    x = torch.randn(16, 3, 32, 32)
+    body = network.module.body
+    with torch.no_grad():
+        for i in (1, 4, 7):
+            seen = body[:i](x)
+            body[i].running_mean.copy_(seen.mean(dim=(0, 2, 3)))
+            body[i].running_var.copy_(seen.var(dim=(0, 2, 3)))
+            # Some channels are nearly always active, others hardly ever: only their own means count.
+            body[i].bias.copy_(torch.linspace(-2, 5, len(body[i].bias)))
+        twin = fuse(network, x[:1])
+        assert twin is not None
+        conv = packed_convs(twin)[2]
+        given, scale = body[:6](x), body[7].weight / (body[7].running_var + body[7].eps).sqrt()
+        exact = body[6].weight * scale[:, None, None, None]
+        plain = body[7].bias - body[7].running_mean * scale
+        error = (exact - round_filters(exact)).sum(dim=(2, 3)) @ given.mean(dim=(0, 2, 3))
+        assert conv.bias is not None
+        assert (plain + error - conv.bias).norm() < 0.2 * error.norm()
+
+
+def test_batchnorm_without_scales_and_hooks_of_others() -> None:
+    torch.manual_seed(0)
+    network = Network(Deep(2, functools.partial(nn.BatchNorm2d, affine=False)).eval())
+    calls: list[int] = []
+    network.module.body[2].register_forward_hook(lambda *_: calls.append(1))
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = network.features(x)
+    calls.clear()
+    twin = fuse(network, x)
+    assert twin is not None
+    assert cosine(bf16(twin, x), expected) > 0.999
+    assert len(calls) <= 4  # passes of the network and of its copy
 
 
 @pytest.mark.usefixtures("tiny_plugin")

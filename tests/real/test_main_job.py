@@ -60,9 +60,10 @@ def test_the_weights_own_preprocessing_matters(real_data: Path) -> None:
     assert right.mean() > 0.7
 
 
+@pytest.mark.parametrize("weights", ["mobilenetv2_100.tf2_in1k", "mobilenetv1_100.tf_qat_in1k"])
 @pytest.mark.usefixtures("registry")
-def test_half_precision_loses_nothing_that_counts(real_data: Path) -> None:
-    """bf16 features are those of fp32: mean cosine 0.999 and more, the least 0.998, and a probe as good."""
+def test_half_precision_loses_nothing_that_counts(weights: str, real_data: Path) -> None:
+    """bf16 features of every photo have a cosine of 0.999 and more to those of fp32, and a probe is as good."""
     import torch
 
     from zoo.adapt.features import FeatureStore
@@ -70,14 +71,14 @@ def test_half_precision_loses_nothing_that_counts(real_data: Path) -> None:
     from zoo.models.accelerator import choose
 
     data = open_data(real_data / "hymenoptera_256")
-    network = zoo.load_backbone("mobilenetv2_100", accelerator="cpu")
+    network = zoo.load_backbone(weights, accelerator="cpu")
     store, val = FeatureStore(), data.splits["val"]
     exact, half = (store.features(network, val, choose("cpu", precision)) for precision in ("fp32", "bf16"))
-    cosines = torch.nn.functional.cosine_similarity(exact, half)
-    assert cosines.mean() >= 0.999
-    assert cosines.min() >= 0.998
+    assert torch.nn.functional.cosine_similarity(exact, half).min() >= 0.999
+    if weights != "mobilenetv2_100.tf2_in1k":
+        return
     accuracies = [
-        zoo.compose("mobilenetv2_100", "linear-probe", precision=precision, store=store).fit(data).evaluation.accuracy
+        zoo.compose(weights, "linear-probe", precision=precision, store=store).fit(data).evaluation.accuracy
         for precision in ("fp32", "bf16")
     ]
     assert abs(accuracies[0] - accuracies[1]) <= 1 / 153 + 1e-9

@@ -23,7 +23,7 @@ from zoo.models.network import Network
 from zoo.models.stages import inside
 
 #: Counts up when extraction changes what a feature is.
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 def space_facts(network: Network, placement: Placement, *, state: str | None = None) -> dict[str, Any]:
