@@ -118,7 +118,9 @@ def gather(
     if target is not None and not needs & {"target", "unlabelled"}:
         raise UsageError("this strategy has no use for unlabelled target data", hint="Leave `target` out.")
     if target is None and "target" in needs:
-        raise UsageError("this strategy needs unlabelled target data", hint="Give it: fit(train, target=...).")
+        raise UsageError(
+            "this strategy needs unlabelled target data", hint="Give it: fit(train, target=...), or --target DATA."
+        )
     data = open_data(train, skip_bad=skip_bad)
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):

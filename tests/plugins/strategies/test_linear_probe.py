@@ -214,6 +214,7 @@ def test_a_probe_imports_what_it_needs_alone() -> None:
     code = """
 import sys, zoo
 learner = zoo.compose("source_cnn", "linear-probe", weights=None).fit("digits", labels_per_class=3)
+str(learner.evaluation)
 print(sorted({name.partition(".")[0] for name in sys.modules} & {
     "sklearn", "scipy", "pandas", "torchmetrics", "timm", "torchvision", "accelerate", "huggingface_hub", "datasets"
 }))
