@@ -28,6 +28,8 @@ def zoo_backbones():
 @zoo.hookimpl
 def zoo_strategies():
     yield zoo.Strategy(name="falls", kind="closed-form", make="zoo_t_blame:Falls")
+    yield zoo.Strategy(name="gives-nothing", kind="closed-form", make="zoo_t_blame:GivesNothing")
+    yield zoo.Strategy(name="no-class", kind="closed-form", make="zoo_t_blame:helper")
 
 def build(num_classes, in_chans=3):
     raise ZeroDivisionError("oh")
@@ -36,6 +38,14 @@ def build(num_classes, in_chans=3):
 class Falls(ClosedForm):
     def solve(self, features, targets, context):
         return helper()
+
+@dataclass(frozen=True, kw_only=True)
+class GivesNothing(ClosedForm):
+    def prepare(self, network, context):
+        return 7
+
+    def solve(self, features, targets, context):
+        return None
 
 def helper():
     return [][0]
@@ -58,6 +68,19 @@ def test_a_strategy_that_raises(registry: Registry) -> None:
     with pytest.raises(IndexError) as caught:
         learner.fit(DATA)
     assert notes(caught.value) == "Raised by the plugin 'blame' (zoo-blame 0.7), in zoo_t_blame:helper."
+
+
+def test_what_a_strategy_gave_and_the_zoo_cannot_use(registry: Registry) -> None:
+    """No frame of the plugin is left when it turns out."""
+    learner = zoo.compose("source_cnn", "gives-nothing", weights=None, registry=registry)
+    with pytest.raises(TypeError) as caught:
+        learner.fit("digits", labels_per_class=2)
+    assert notes(caught.value) == "It may come from the plugin 'blame' (zoo-blame 0.7), used here."
+    with pytest.raises(zoo.ZooError) as refused:
+        learner.fit("digits", labels_per_class=2, val="no such split")
+    assert "blame" not in notes(refused.value)
+    with pytest.raises(zoo.PluginError, match="plugin 'blame': the strategy 'no-class' is made by <function helper"):
+        zoo.compose("source_cnn", "no-class", weights=None, registry=registry)
 
 
 @pytest.mark.parametrize(

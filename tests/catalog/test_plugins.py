@@ -91,6 +91,11 @@ def faults() -> dict[str, tuple[Any, str, str]]:
         def zoo_backbones(self):
             return [backbone("good")]
 
+    class HookTwice(Gives):
+        @zoo.hookimpl(specname="zoo_backbones")
+        def zoo_more(self):
+            return [backbone("good")]
+
     class MadeBroken:
         def __init__(self):
             raise RuntimeError("not today")
@@ -134,6 +139,7 @@ def faults() -> dict[str, tuple[Any, str, str]]:
         "wrapper": (wrapper(), "register", "wrapper"),
         "typo": (typo(), "register", "unknown hook zoo_bakcbones (did you mean zoo_backbones?)"),
         "unmarked": (Unmarked(), "register", "no function is marked with @zoo.hookimpl (zoo_backbones is not)"),
+        "hook-twice": (HookTwice(), "register", "zoo_backbones is implemented twice"),
         "empty": (object(), "register", "no function is marked"),
         "made-broken": (MadeBroken, "import", "RuntimeError: not today"),
     }  # fmt: skip

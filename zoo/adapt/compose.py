@@ -18,7 +18,7 @@ from zoo.adapt.strategy import ClosedForm, Gradient
 from zoo.catalog.names import is_path
 from zoo.catalog.spec import Backbone, Preprocessing, Strategy
 from zoo.catalog.targets import load
-from zoo.errors import UsageError
+from zoo.errors import PluginError, UsageError
 from zoo.models.accelerator import choose
 from zoo.weights.known import identify
 
@@ -118,6 +118,11 @@ def make_strategy(
     else:
         spec = strategy if isinstance(strategy, Strategy) else registry.strategy(strategy)
         make = load(spec.make, plugin=spec.plugin)
+        if not (isinstance(make, type) and dataclasses.is_dataclass(make)):
+            raise PluginError(
+                f"plugin {spec.plugin!r}: the strategy {spec.name!r} is made by {make!r}",
+                why="It must be a dataclass that derives from zoo.adapt.strategy.ClosedForm or Gradient.",
+            )
         check_names(make, spec.name, options)
         made = make(**{**spec.options, **options})
     if not isinstance(made, (ClosedForm, Gradient)):

@@ -76,7 +76,7 @@ def _blaming(method: Callable[Concatenate[Learner, P], T]) -> Callable[Concatena
 
     @functools.wraps(method)
     def wrapped(self: Learner, *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.registry.blaming(self.source.spec.plugin if self.source.spec else None):
+        with self.registry.blaming(*(one.plugin for one in (self.source.spec, self.spec) if one is not None)):
             return method(self, *args, **kwargs)
 
     return wrapped

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from zoo.catalog.loaded import Loaded
-from zoo.errors import PluginError
+from zoo.errors import PluginError, ZooError
 
 #: Packages that many plugins name as their builders; an error inside says nothing about whose it is.
 SHARED: Final = frozenset(
@@ -14,13 +14,14 @@ SHARED: Final = frozenset(
 )
 
 
-def blame(error: BaseException, plugins: Iterable[Loaded], named: str | None = None) -> None:
+def blame(error: BaseException, plugins: Iterable[Loaded], *named: str | None) -> None:
     """Add a note that names plugin, distribution and version, where code of a plugin that is not built in raised.
 
     Args:
         error: on its way up; its causes are looked into too.
         plugins: as loaded.
-        named: the plugin of the backbone at hand, which a `PluginError` is about when no frame tells.
+        named: the plugins of the backbone and the strategy at hand. Where no frame tells, a `PluginError` is about
+            the first of them, and what the zoo did not foresee may come from what either gave.
     """
     others = [one for one in plugins if not one.builtin]
     owners = {package: one for one in others for package in _packages(one)}
@@ -29,10 +30,13 @@ def blame(error: BaseException, plugins: Iterable[Loaded], named: str | None = N
         owner, where = found[-1]
         note = f"Raised by the {owner.candidate.known_as}, in {where}."
     else:
-        at_hand = next((one for one in others if one.name == named), None)
-        if at_hand is None or not isinstance(error, PluginError):
+        at_hand = [one.candidate.known_as for one in others if one.name in named]
+        if at_hand and isinstance(error, PluginError):
+            note = f"It concerns the {at_hand[0]}."
+        elif at_hand and not isinstance(error, ZooError):
+            note = f"It may come from the {' or the '.join(at_hand)}, used here."
+        else:
             return
-        note = f"It concerns the {at_hand.candidate.known_as}."
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
 

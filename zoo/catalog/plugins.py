@@ -131,6 +131,8 @@ class Host:
                 marked = True
                 if hook.wrapper or hook.hookwrapper:
                     raise RegistryError(f"{caller.name} is marked as a wrapper; zoo hooks have none")
+                if caller.name in loaded.hooks:
+                    raise RegistryError(f"{caller.name} is implemented twice; one of them would be lost")
                 if caller.has_spec():
                     loaded.hooks[caller.name] = hook
                 elif not hook.optionalhook:

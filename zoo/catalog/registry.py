@@ -216,18 +216,18 @@ class Registry:
         return self._load().plugins[self._lookup().plugin(plugin)]
 
     @contextmanager
-    def blaming(self, plugin: str | None = None) -> Iterator[None]:
+    def blaming(self, *plugins: str | None) -> Iterator[None]:
         """An error that a plugin's code raises inside is given a note with plugin, distribution and version.
 
         Args:
-            plugin: of the backbone at hand.
+            plugins: of the backbone and the strategy at hand.
         """
         try:
             yield
         except Exception as error:
             from zoo.catalog.blame import blame
 
-            blame(error, self._load().plugins.values(), plugin)
+            blame(error, self._load().plugins.values(), *plugins)
             raise
 
     def requirements(self) -> list[tuple[PluginReport | None, str, str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,5 +43,6 @@ def load(target: str | Callable[..., Any], *, plugin: str = "") -> Any:
 
 def _advice(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"The module {error.name.partition('.')[0]!r} is not installed here."
+        first = error.name.partition(".")[0]
+        return f"The module {(error.name if first in sys.modules else first)!r} is not installed here."
     return None
