@@ -137,7 +137,7 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         targets.load("zoo_targets_exit:x")
     with pytest.raises(PluginError, match="surely_not_installed_anywhere"):
         targets.load("zoo_targets_needs:x")
-    with pytest.raises(PluginError, match="The module 'zoo.nowhere' is not installed here"):
+    with pytest.raises(PluginError, match=r"The module 'zoo\.nowhere' is not installed here"):
         targets.load("zoo.nowhere:x")
     with pytest.raises(PluginError, match="does not name code"):
         targets.load("no colon")
