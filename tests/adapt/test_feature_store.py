@@ -93,6 +93,18 @@ def test_whole_fits_share_one_pass(passes) -> None:
     assert sum(passes) == 40
 
 
+def test_another_strategy_ranking_audit_and_guard_need_no_pass(passes) -> None:
+    y = np.arange(40) % 2
+    learner = zoo.compose("tiny", "linear-probe", weights=None, precision="fp32").fit((X, y))
+    learner.publish("tiny.new")
+    passes.clear()
+    zoo.compose("tiny.new", "knn", precision="fp32").fit((X, y))
+    zoo.rank(["tiny.new"], (X, y), precision="fp32")
+    zoo.audit((X, y), backbone="tiny.new", precision="fp32")
+    learner.evaluate((X, y), guard=True, train=(X, y))
+    assert passes == []
+
+
 def test_a_saved_run_shares_the_features_it_was_fitted_on(tmp_path: Path, passes) -> None:
     y = np.arange(40) % 2
     run = zoo.compose("tiny", "linear-probe", weights=None, precision="fp32").fit((X, y)).save(tmp_path / "run")
