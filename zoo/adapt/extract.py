@@ -17,10 +17,11 @@ from zoo.models.accelerator import Placement
 from zoo.models.fused import fuse
 from zoo.models.network import Network, running_in_eval
 
-#: Numbers in the input of one forward pass. On a CPU as many as 8 pictures of 224 px have: their activations stay in
-#: the cache and below the size from which the C library asks the system for fresh pages each time (with 64 pictures
-#: MobileNetV2 is half as fast, ResNets are as fast). An accelerator wants more work at a time.
-CPU_BATCH: Final = 8 * 3 * 224 * 224
+#: Numbers in the input of one forward pass. On a CPU as many as 4 pictures of 224 px have: their activations stay in
+#: the cache and below the size from which the C library asks the system for fresh pages each time (MobileNetV2 is a
+#: quarter slower with 8 pictures, and half as fast with 64; ResNets are as fast). An accelerator wants more work at a
+#: time.
+CPU_BATCH: Final = 4 * 3 * 224 * 224
 ACCELERATOR_BATCH: Final = 128 * 3 * 224 * 224
 #: Rows of one forward pass, at most.
 MOST: Final = 512
