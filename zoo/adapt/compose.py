@@ -124,7 +124,7 @@ def make_strategy(
                 why="It must be a dataclass that derives from zoo.adapt.strategy.ClosedForm or Gradient.",
             )
         check_names(make, spec.name, options)
-        made = make(**{**spec.options, **options})
+        made = make(**{**spec.options, **options})  # type: ignore[assignment]
     if not isinstance(made, (ClosedForm, Gradient)):
         raise UsageError(
             f"strategy {spec.name!r} makes a {type(made).__name__}", why="It must be a ClosedForm or a Gradient."

@@ -143,7 +143,7 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
         if value in (None, "", [], {}):
             continue
         if isinstance(value, dict):
-            left_out = () if key == "options" else (None, {}, [])
+            left_out: tuple[Any, ...] = () if key == "options" else (None, {}, [])
             value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in left_out)
         elif isinstance(value, list):
             value = ", ".join(map(str, value))
