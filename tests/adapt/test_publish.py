@@ -115,7 +115,7 @@ def test_what_answers_otherwise_is_never_registered(pictures, home: Path) -> Non
         learner.publish("net.mine")
     assert "otherwise" in caught.value.why
     assert not (home / "registry.toml").exists()
-    assert not list(home.rglob("*.safetensors"))
+    assert not list((home / "blobs").rglob("*.safetensors"))
     assert known.weights("net.mine") == []
 
 

@@ -65,7 +65,7 @@ def tiny_weights(cli, photos: Path, home: Path) -> Path:
     """Published weights of `tiny`, in the user's registry as tiny.colours."""
     options = ("--set", "epochs=1", "-o", "source")
     assert cli("pretrain", photos, "-b", "tiny", "--publish", "tiny.colours", *options).code == 0
-    return next(home.rglob("*.safetensors"))
+    return next((home / "blobs").rglob("*.safetensors"))
 
 
 class TestFolders:
