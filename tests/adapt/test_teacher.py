@@ -98,7 +98,7 @@ def test_what_a_fit_settled_is_kept(pictures) -> None:
     assert (scratch["lr"], scratch["optimizer"], scratch["clip"]) == (0.01, "sgd", None)
     assert set(compose("linear-probe").fit(pictures).record["resolved"]) == {"regularizer", "temperature"}
     fixed = compose("linear-probe", regularizer=0.1, calibrate=False).fit(pictures)
-    assert fixed.record["resolved"] == {}
+    assert fixed.record["resolved"] == {"regularizer": 0.1}
 
 
 def test_a_record_describes_a_teacher_that_has_no_name(pictures, tmp_path: Path) -> None:
