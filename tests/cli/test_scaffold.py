@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import subprocess
@@ -34,8 +35,9 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def python(projects: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python whose environment lies above the present one, with both projects installed by pip."""
-    pytest.importorskip("pip")
-    pytest.importorskip("setuptools")
+    for tool in ("pip", "setuptools"):  # found, not imported: setuptools puts itself in distutils' place
+        if importlib.util.find_spec(tool) is None:
+            pytest.skip(f"{tool} is not installed")
     layer = tmp_path_factory.mktemp("layer")
     venv.create(layer, with_pip=False)
     windows = os.name == "nt"
