@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 # A slow machine is no fault of the code, and a test that failed must fail again.
 hypothesis.settings.register_profile("zoo", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("zoo")
+
+# A job in the background ignores Ctrl-C, and would hand that on to the processes whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_DATA = os.environ.get("ZOO_REAL_DATA")
 
