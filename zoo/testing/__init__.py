@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from zoo.testing.findings import ContractError, Finding
     from zoo.testing.hub import FakeHub
     from zoo.testing.offline import no_network
-    from zoo.testing.strategy_checks import Given
+    from zoo.testing.strategy_bench import Given
 
 _HOMES: Final = {
     "ContractError": "zoo.testing.findings",
     "FakeHub": "zoo.testing.hub",
     "Finding": "zoo.testing.findings",
-    "Given": "zoo.testing.strategy_checks",
+    "Given": "zoo.testing.strategy_bench",
     "PluginContract": "zoo.testing.contract",
     "check": "zoo.testing.contract",
     "no_network": "zoo.testing.offline",

@@ -12,7 +12,7 @@ from zoo.testing import plugin_checks
 from zoo.testing.findings import Case, Finding, SkippedCheck, find_out
 
 if TYPE_CHECKING:
-    from zoo.testing.strategy_checks import Given
+    from zoo.testing.strategy_bench import Given
 
 
 class PluginContract:
@@ -41,7 +41,7 @@ class PluginContract:
 
         Override it for what is not one tensor of floats (rows, *input_size).
         """
-        from zoo.testing.backbone_checks import example
+        from zoo.testing.backbone_bench import example
 
         return example(spec, rows)
 
@@ -61,7 +61,8 @@ class PluginContract:
             yield from self._of_strategy(strategy, bench.plugin, last)
 
     def _of_backbone(self, spec: Backbone, last: _Last) -> Iterator[Case]:
-        from zoo.testing.backbone_checks import NUMBER_CHECKS, SHAPE_CHECKS, BackboneBench
+        from zoo.testing.backbone_bench import BackboneBench
+        from zoo.testing.backbone_checks import NUMBER_CHECKS, SHAPE_CHECKS
 
         runs = _any(self.runs, spec.name)
         for check, function in {**SHAPE_CHECKS, **(NUMBER_CHECKS if runs else {})}.items():
@@ -71,7 +72,8 @@ class PluginContract:
             yield Case("backbone", spec.name, check, partial(last.run, function, (spec.name, "backbone"), make))
 
     def _of_strategy(self, spec: Strategy, plugin: Any, last: _Last) -> Iterator[Case]:
-        from zoo.testing.strategy_checks import CHECKS, KINDS, StrategyBench
+        from zoo.testing.strategy_bench import StrategyBench
+        from zoo.testing.strategy_checks import CHECKS, KINDS
 
         for check, function in CHECKS.items():
             if KINDS.get(check, spec.kind) == spec.kind:
