@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -17,26 +16,22 @@ from torch import Tensor
 
 from zoo.adapt import call
 from zoo.adapt.evaluation import Evaluation, evaluate
-from zoo.adapt.features import FeatureStore, shared_store, tensor_hashes, to_device
-from zoo.adapt.heads import build_head
-from zoo.adapt.inner import inner_loss
+from zoo.adapt.features import FeatureStore, shared_store, to_device
+from zoo.adapt.fitting import solve
+from zoo.adapt.fitting import train as train_model
 from zoo.adapt.inputs import Inputs
-from zoo.adapt.memory import OutOfMemoryError
-from zoo.adapt.randomness import RandomState, deterministic, seeded
+from zoo.adapt.randomness import deterministic, seeded
 from zoo.adapt.rows import Rows, gather
 from zoo.adapt.source import ModuleSource, Source
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
-from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.catalog.tables import facts_table
-from zoo.data import loading
 from zoo.data.dataset import Split
 from zoo.data.open import open_data
-from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.data.views import viewed
-from zoo.errors import DataError, TrainingError, UsageError
+from zoo.errors import DataError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
 
@@ -45,8 +40,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-#: Rows a step that batch_size="auto" tries first.
-AUTO_BATCH: Final = 32
 
 #: Called with (what, done, total) while something long runs.
 Progress = Callable[[str, int, int], None]
@@ -274,91 +267,13 @@ class Learner:
         )
         start = time.perf_counter()
         if isinstance(self.strategy, ClosedForm):
-            model = self._solve(network, rows, context)
+            model = solve(self, network, context)
             history: list[dict[str, Any]] = []
         else:
-            model, history = self._train(network, rows, context, progress, run)
+            model, history = train_model(self, network, rows, context, progress, run)
         spent = time.perf_counter() - start
         seconds = {"features": sum(passes), "fit": spent - sum(passes)}
         return model, history, {"seconds": seconds, "resolved": context.resolved}
-
-    def _solve(self, network: Network, rows: Rows, context: Context) -> Model:
-        assert isinstance(self.strategy, ClosedForm)
-        assert context.features is not None
-        before = tensor_hashes(network)
-        allowed = self.strategy.prepare(network, context)
-        found, targets = context.features()
-        head = self.strategy.solve(found, targets, context)
-        allowed = allowed | self.strategy.finish(network, context)
-        after = tensor_hashes(network)
-        if changed := [name for name in before if before[name] != after[name] and name not in allowed]:
-            raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")
-        return Model(network, head.to(self.placement.device))
-
-    def _train(
-        self, network: Network, rows: Rows, context: Context, progress: Progress | None, run: UnderWay | None
-    ) -> tuple[Model, list[dict[str, Any]]]:
-        strategy = self.strategy
-        assert isinstance(strategy, Gradient)
-        if not network.knows_width:  # one row tells it
-            self._features(network, rows.train.subset([0]), None, "features")
-
-        def on_resume(epochs: list[dict[str, Any]], step: int) -> None:
-            assert run is not None
-            context.notes.append(f"the fit went on from its checkpoint after step {step}")
-            run.begin_history(epochs)
-
-        def on_epoch(epoch: int, metrics: dict[str, Any]) -> None:
-            if run is not None:
-                run.add_epoch(metrics)
-            self.registry.tell("zoo_epoch_end", learner=self, epoch=epoch, metrics=dict(metrics))
-
-        automatic = strategy.batch_size == "auto"
-        size = self._first_size(run) if automatic else int(strategy.batch_size)
-        read = reader(network.preprocessing, network.in_chans)
-        held = loading.hold(rows.inner, read) if rows.inner else None
-        start, before = RandomState.now(), _copy(network) if automatic else {}
-        while True:
-            head = build_head(strategy.head, network.num_features, rows.task.outputs)
-            model = Model(network, head).to(self.placement.device)
-            inner = None
-            if held is not None:
-                inner = inner_loss(model, loading.batches(held, read, size), rows.task, self.placement)
-            if run is not None:
-                run.begin_history([])
-            try:
-                history = train_model(
-                    model,
-                    dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
-                    rows.epochs(read, size, self.seed),
-                    context,
-                    steps_per_epoch=rows.steps(size),
-                    on_epoch=on_epoch,
-                    progress=progress,
-                    checkpoints=run.checkpoints if run else None,
-                    on_resume=on_resume,
-                    inner=inner,
-                )
-                break
-            except OutOfMemoryError as error:
-                if not automatic or error.fits is None:
-                    raise
-                size = error.fits
-            # From the start, as if this had been asked for.
-            if run is not None:
-                run.checkpoints.clear()
-            network.load_state_dict(before)
-            start.set()
-        if automatic:
-            context.resolved["batch_size"] = size
-        context.notes.extend(run.checkpoints.skipped if run else ())
-        return model, history
-
-    @staticmethod
-    def _first_size(run: UnderWay | None) -> int:
-        """The batch size to try first where it is to be found: the checkpoint's, else the default."""
-        found = run.checkpoints.newest() if run else None
-        return int(found.facts["batch_size"]) if found else AUTO_BATCH
 
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:
@@ -576,7 +491,3 @@ def _targets(split: Split) -> np.ndarray:
     if split.targets is None:
         raise DataError(f"{split.name} has no targets", hint="Give labelled data: (X, y), class folders or a manifest.")
     return split.targets
-
-
-def _copy(network: Network) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -1,0 +1,117 @@
+"""How a learner learns: a closed form solved, or a model trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import Tensor
+
+from zoo.adapt.features import tensor_hashes
+from zoo.adapt.heads import build_head
+from zoo.adapt.inner import inner_loss
+from zoo.adapt.memory import OutOfMemoryError
+from zoo.adapt.randomness import RandomState
+from zoo.adapt.rows import Rows
+from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model
+from zoo.adapt.training import train as train_model
+from zoo.adapt.underway import UnderWay
+from zoo.data import loading
+from zoo.data.preprocess import reader
+from zoo.errors import TrainingError
+from zoo.models.network import Network
+
+if TYPE_CHECKING:
+    from zoo.adapt.learner import Learner
+
+#: Rows a step that batch_size="auto" tries first.
+AUTO_BATCH: Final = 32
+#: Called with (what, done, total) while something long runs.
+Progress = Callable[[str, int, int], None]
+
+
+def solve(learner: Learner, network: Network, context: Context) -> Model:
+    """The head of a closed form, and the proof that it changed nothing that it did not say."""
+    assert isinstance(learner.strategy, ClosedForm)
+    assert context.features is not None
+    before = tensor_hashes(network)
+    allowed = learner.strategy.prepare(network, context)
+    found, targets = context.features()
+    head = learner.strategy.solve(found, targets, context)
+    allowed = allowed | learner.strategy.finish(network, context)
+    after = tensor_hashes(network)
+    if changed := [name for name in before if before[name] != after[name] and name not in allowed]:
+        raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")
+    return Model(network, head.to(learner.placement.device))
+
+
+def train(
+    learner: Learner, network: Network, rows: Rows, context: Context, progress: Progress | None, run: UnderWay | None
+) -> tuple[Model, list[dict[str, Any]]]:
+    """Train backbone and head; where the batch size is to be found, from the start for each that does not fit."""
+    strategy = learner.strategy
+    assert isinstance(strategy, Gradient)
+    if not network.knows_width:  # one row tells it
+        learner.store.features(network, rows.train.subset([0]), learner.placement, batch_size=learner.batch_size)
+
+    def on_resume(epochs: list[dict[str, Any]], step: int) -> None:
+        assert run is not None
+        context.notes.append(f"the fit went on from its checkpoint after step {step}")
+        run.begin_history(epochs)
+
+    def on_epoch(epoch: int, metrics: dict[str, Any]) -> None:
+        if run is not None:
+            run.add_epoch(metrics)
+        learner.registry.tell("zoo_epoch_end", learner=learner, epoch=epoch, metrics=dict(metrics))
+
+    automatic = strategy.batch_size == "auto"
+    size = _first_size(run) if automatic else int(strategy.batch_size)
+    read = reader(network.preprocessing, network.in_chans)
+    held = loading.hold(rows.inner, read) if rows.inner else None
+    start, before = RandomState.now(), _copy(network) if automatic else {}
+    while True:
+        head = build_head(strategy.head, network.num_features, rows.task.outputs)
+        model = Model(network, head).to(learner.placement.device)
+        inner = None
+        if held is not None:
+            inner = inner_loss(model, loading.batches(held, read, size), rows.task, learner.placement)
+        if run is not None:
+            run.begin_history([])
+        try:
+            history = train_model(
+                model,
+                dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
+                rows.epochs(read, size, learner.seed),
+                context,
+                steps_per_epoch=rows.steps(size),
+                on_epoch=on_epoch,
+                progress=progress,
+                checkpoints=run.checkpoints if run else None,
+                on_resume=on_resume,
+                inner=inner,
+            )
+            break
+        except OutOfMemoryError as error:
+            if not automatic or error.fits is None:
+                raise
+            size = error.fits
+        # From the start, as if this had been asked for.
+        if run is not None:
+            run.checkpoints.clear()
+        network.load_state_dict(before)
+        start.set()
+    if automatic:
+        context.resolved["batch_size"] = size
+    context.notes.extend(run.checkpoints.skipped if run else ())
+    return model, history
+
+
+def _first_size(run: UnderWay | None) -> int:
+    """The batch size to try first where it is to be found: the checkpoint's, else the default."""
+    found = run.checkpoints.newest() if run else None
+    return int(found.facts["batch_size"]) if found else AUTO_BATCH
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
