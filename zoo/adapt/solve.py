@@ -117,7 +117,7 @@ def solve(
     if validation is None:
         regularizer = FALLBACK if regularizer == "auto" else float(regularizer)
     elif regularizer == "auto":
-        regularizer, found = choose_regularizer(validation)
+        regularizer, found = choose_regularizer(validation, finish=calibrate)
     else:
         found = validation.fit(float(regularizer))
     if found is not None and validation is not None:

@@ -98,7 +98,7 @@ def solve_logistic(
     if regularizer is None:
         validation = hold_out(spectrum, columns, weights, softmax=labels.softmax, seed=seed, views=views)
         assert validation is not None  # so large a sample has two rows of some class
-        found, solutions = choose_regularizer(validation)
+        found, solutions = choose_regularizer(validation, finish=False)
         regularizer, start = found * len(chosen) / len(features), solutions.mean(dim=1, keepdim=True)
     problem = logistic.Problem(spectrum, columns, normalised(weights[:, None]), labels.softmax)
     start = logistic.solve(problem, regularizer, start, rough=logistic.ROUGH)

@@ -21,6 +21,8 @@ FOLDS: Final = 5
 HELD: Final = 300
 #: Steps of the path from one coarse fit to the next.
 STRIDE: Final = 4
+#: Standard errors by which a fit is worse beyond doubt.
+CLEAR: Final = 3.0
 #: Standard deviation of the logarithm of a temperature before any row was seen.
 DOUBT: Final = 0.5
 #: Temperatures tried, and how finely around the best of them.
@@ -47,9 +49,13 @@ class Validation:
         """The solutions (R + 1, S, C)."""
         return logistic.solve(self.problem, regularizer, start, rough=rough)
 
+    def losses(self, scores: Tensor) -> Tensor:
+        """Negative log-likelihood of scores (N, S, C) of rows left out, as parts (N, S, ...) of the mean."""
+        return self.problem.losses(scores) * self.judging / self.judging.shape[2]
+
     def log_loss(self, scores: Tensor) -> float:
         """Mean negative log-likelihood of scores (N, S, C) of rows left out."""
-        return float((self.problem.losses(scores) * self.judging).sum() / self.judging.shape[2])
+        return float(self.losses(scores).sum())
 
 
 def hold_out(
@@ -78,24 +84,35 @@ def hold_out(
     return Validation(problem, judging, int(held.any(dim=2).any(dim=1).sum()))
 
 
-def choose_regularizer(validation: Validation) -> tuple[float, Tensor]:
+def choose_regularizer(validation: Validation, *, finish: bool = True) -> tuple[float, Tensor]:
     """Return the value of `PATH` with the least log-loss on rows left out, and its solutions.
 
     The path is walked from the strongest value down, all subsets together, each fit starting from its neighbour's
-    solution, until the log-loss has risen twice; a parabola through the best three then says where between them.
-    Ridge's leave-one-out error would cost less, but it judges squared errors: its choice is several times too strong
-    for a logistic loss with many rows, and zero with few.
+    solution, until the log-loss has risen twice, or once beyond doubt; a parabola through the best three then says
+    where between them. Ridge's leave-one-out error would cost less, but it judges squared errors: its choice is
+    several times too strong for a logistic loss with many rows, and zero with few.
+
+    Args:
+        finish: take the solutions at the chosen value to `logistic.ROUGH`; else they are a neighbour's, good enough to
+            start from.
     """
     solutions: dict[int, Tensor] = {}
 
-    def log_loss(step: int, rough: float) -> float:
-        near = min(solutions, key=lambda other: abs(other - step), default=None)
-        start = None if near is None else solutions[near]
-        solutions[step] = validation.fit(PATH[step], start, rough=rough)
-        return validation.log_loss(validation.problem.scores(solutions[step]))
+    def losses(step: int, rough: float = logistic.COARSE) -> Tensor:
+        solutions[step] = validation.fit(PATH[step], _nearest(solutions, step), rough=rough)
+        return validation.losses(validation.problem.scores(solutions[step]))
 
-    best = _descend(log_loss, len(PATH) - 1)
-    return PATH[best], solutions[best]
+    best = _descend(losses, len(PATH) - 1)
+    if finish:
+        losses(best, logistic.ROUGH)
+    found = _nearest(solutions, best)
+    assert found is not None
+    return PATH[best], found
+
+
+def _nearest(solutions: dict[int, Tensor], step: int) -> Tensor | None:
+    near = min(solutions, key=lambda other: abs(other - step), default=None)
+    return None if near is None else solutions[near]
 
 
 def fit_temperature(validation: Validation, solutions: Tensor) -> float:
@@ -118,20 +135,27 @@ def fit_temperature(validation: Validation, solutions: Tensor) -> float:
     return float(grid[int(np.argmin([cost(value) for value in grid]))])
 
 
-def _descend(cost: Callable[[int, float], float], last: int) -> int:
-    """Index of the least cost(index) that is met going down from `last`: every fourth, then where a parabola through
-    the best and its neighbours has its least value."""
-    known: dict[int, float] = {}
+def _descend(losses: Callable[[int], Tensor], last: int) -> int:
+    """Index of the least sum of losses(index) that is met going down from `last`: every fourth, then where a parabola
+    through the best and its neighbours has its least value."""
+    known: dict[int, Tensor] = {}
+    best = last
     for index in range(last, -1, -STRIDE):
-        known[index] = cost(index, logistic.COARSE)
-        best = min(known, key=known.__getitem__)
-        if index <= best - 2 * STRIDE:
+        known[index] = losses(index)
+        if known[index].sum() < known[best].sum():
+            best = index
+        if index <= best - 2 * STRIDE or _is_worse(known[index], known[best]):
             break
     if best - STRIDE in known and best + STRIDE in known:
-        below, above = known[best - STRIDE] - known[best], known[best + STRIDE] - known[best]
+        below, above = (float((known[i] - known[best]).sum()) for i in (best - STRIDE, best + STRIDE))
         best += round(STRIDE * (below - above) / (2 * (below + above))) if below + above > 0 else 0
-    cost(best, logistic.ROUGH)
     return best
+
+
+def _is_worse(losses: Tensor, others: Tensor) -> bool:
+    """Whether a sum is larger by more than `CLEAR` standard errors of the difference, row by row."""
+    difference = (losses - others).flatten()
+    return bool(difference.sum() > CLEAR * difference.norm() > 0)
 
 
 def _folds(labels: Tensor, softmax: bool, seed: int) -> Tensor:
