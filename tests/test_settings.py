@@ -32,3 +32,10 @@ def test_a_flag_that_is_neither_yes_nor_no(monkeypatch: pytest.MonkeyPatch, valu
 def test_flags(monkeypatch: pytest.MonkeyPatch, value: str, means: bool) -> None:
     monkeypatch.setenv("ZOO_STRICT", value)
     assert Settings().strict is means
+
+
+@pytest.mark.parametrize("variable", ["ZOO_HOME", "ZOO_REGISTRY", "ZOO_PLUGINS_DIR"])
+def test_a_user_nobody_knows(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    with pytest.raises(UsageError, match="no home directory is known for ~nobody-of-this-name"):
+        Settings()

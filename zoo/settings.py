@@ -31,9 +31,25 @@ def _names(variable: str) -> tuple[str, ...] | None:
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with a leading `~` or `~user` replaced.
+
+    Raises:
+        UsageError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{os.fspath(path)}: no home directory is known for {Path(path).parts[0]}") from error
+
+
+def _path(variable: str) -> Path | None:
+    return expanded(value) if (value := os.environ.get(variable)) else None
+
+
 def _home() -> Path:
-    if given := os.environ.get("ZOO_HOME"):
-        return Path(given).expanduser()
+    if given := _path("ZOO_HOME"):
+        return given
     if sys.platform == "linux" and "XDG_DATA_HOME" not in os.environ:
         return Path("~/.local/share/zoo").expanduser()  # as platformdirs says, which takes 5 ms to import
     from platformdirs import user_data_path
@@ -72,13 +88,9 @@ class Settings:
     #: No request leaves this machine (`ZOO_OFFLINE`, `HF_HUB_OFFLINE`).
     offline: bool = field(default_factory=lambda: _flag("ZOO_OFFLINE", "HF_HUB_OFFLINE"))
     #: The topmost registry file (`--registry`, `ZOO_REGISTRY`).
-    registry: Path | None = field(
-        default_factory=lambda: Path(p).expanduser() if (p := os.environ.get("ZOO_REGISTRY")) else None
-    )
+    registry: Path | None = field(default_factory=lambda: _path("ZOO_REGISTRY"))
     #: A folder of plugin files (`--plugins-dir`, `ZOO_PLUGINS_DIR`).
-    plugins_dir: Path | None = field(
-        default_factory=lambda: Path(p).expanduser() if (p := os.environ.get("ZOO_PLUGINS_DIR")) else None
-    )
+    plugins_dir: Path | None = field(default_factory=lambda: _path("ZOO_PLUGINS_DIR"))
     #: Of the third-party plugins only these (`ZOO_PLUGINS`); None means all.
     plugins: tuple[str, ...] | None = field(default_factory=lambda: _names("ZOO_PLUGINS"))
     #: Plugins never imported (`ZOO_DISABLE`, `-p no:NAME`).

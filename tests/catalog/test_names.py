@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from zoo.catalog import names, targets
 from zoo.catalog.near import did_you_mean, nearest
+from zoo.catalog.registry import Registry
 from zoo.errors import PluginError, UsageError, ZooError
 
 
@@ -141,3 +142,9 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         targets.load("zoo.nowhere:x")
     with pytest.raises(PluginError, match="does not name code"):
         targets.load("no colon")
+
+
+@pytest.mark.parametrize("ask", ["resolve", "strategy", "find"])
+def test_a_name_that_is_no_string(ask: str) -> None:
+    with pytest.raises(UsageError, match="a name must be a string, not int"):
+        getattr(Registry(), ask)(4)

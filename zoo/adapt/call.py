@@ -10,6 +10,7 @@ from typing import Any, Final
 from zoo.adapt.rows import SPLITS
 from zoo.catalog.names import is_path
 from zoo.data import builtin
+from zoo.settings import expanded
 
 #: The key of what cannot be said in words: an array, a module.
 OBJECT: Final = "object"
@@ -20,7 +21,7 @@ _WORDS: Final = (*SPLITS, "rest")
 def word(value: Any) -> Any:
     """A JSON value, or {"object": its type}."""
     if isinstance(value, Path):
-        return os.path.abspath(value.expanduser())
+        return os.path.abspath(expanded(value))
     if isinstance(value, (str, int, float, type(None))):
         return value
     return {OBJECT: type(value).__name__}
@@ -29,14 +30,14 @@ def word(value: Any) -> Any:
 def place(value: Any) -> Any:
     """As `word`, for data: a path is made absolute, so that the working directory does not matter."""
     if isinstance(value, str) and value not in _WORDS and not builtin.is_builtin(value):
-        path = Path(value).expanduser()
+        path = expanded(value)
         return os.path.abspath(path) if path.exists() or is_path(value) else value
     return word(value)
 
 
 def weights(value: Any) -> Any:
     """As `word`, for weights: only what is written as a path is one."""
-    return os.path.abspath(Path(value).expanduser()) if isinstance(value, str) and is_path(value) else word(value)
+    return os.path.abspath(expanded(value)) if isinstance(value, str) and is_path(value) else word(value)
 
 
 def objects(call: Mapping[str, Any]) -> list[str]:

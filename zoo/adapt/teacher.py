@@ -24,6 +24,7 @@ from zoo.data.task import CLASSES, Task
 from zoo.errors import NotFoundError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network, running_in_eval
+from zoo.settings import expanded
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -197,7 +198,7 @@ def _resolve(teacher: Any, registry: Registry, placement: Placement, store: Feat
 
 
 def _of_name(name: str | Path, registry: Registry, placement: Placement, store: FeatureStore) -> Teacher:
-    run = Path(name).expanduser()
+    run = expanded(name)
     if (run / "run.json").is_file():
         from zoo.adapt.saved import load
 

@@ -16,6 +16,7 @@ from zoo.catalog.pickles import is_pickle, refusal
 from zoo.catalog.plugins import Host
 from zoo.catalog.spec import TAG, Backbone, Strategy, Weights
 from zoo.errors import NotFoundError, RegistryError, UsageError
+from zoo.settings import expanded
 
 #: Plugins that an error about a name says could explain it.
 SHOWN: Final = 8
@@ -152,6 +153,7 @@ class Lookup:
 
     def strategy(self, written: str) -> Strategy:
         """See `Registry.strategy`."""
+        names.expect_text(written)
         plugin, slash, short = written.rpartition("/")
         providers = self._index.strategies.get(plain(short), [])
         if slash:
@@ -167,6 +169,7 @@ class Lookup:
 
     def anything(self, written: str) -> Backbone | Weights | Strategy:
         """See `Registry.find`."""
+        names.expect_text(written)
         if plain(written.rpartition("/")[2]) in self._index.strategies:
             return self.strategy(written)
         parsed = self._parse(written)
@@ -251,7 +254,7 @@ def _check_options(backbone: Backbone, weights: Weights) -> None:
 
 
 def _from_path(backbone: Backbone, written: str) -> Weights:
-    path = Path(written).expanduser().absolute()
+    path = expanded(written).absolute()
     if not path.is_file():
         raise NotFoundError(
             f"{path} is a folder, not a weights file" if path.is_dir() else f"no weights file {path}",

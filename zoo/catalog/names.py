@@ -34,14 +34,19 @@ class Name:
         return f"{name}.{self.tag}" if self.tag else name
 
 
+def expect_text(name: object) -> None:
+    """Raise `UsageError` for a name that is no string."""
+    if not isinstance(name, str):
+        raise UsageError(f"a name must be a string, not {type(name).__name__}")
+
+
 def parse(name: str) -> Name:
     """Take a name apart.
 
     Raises:
         UsageError: it is not a name (a path is not one either).
     """
-    if not isinstance(name, str):
-        raise UsageError(f"a name must be a string, not {type(name).__name__}")
+    expect_text(name)
     if is_path(name):
         raise UsageError(f"{name!r} is a path, where a name is expected", hint="A name reads [plugin/]arch[.tag].")
     plugin, slash, rest = name.rpartition("/")

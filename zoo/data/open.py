@@ -14,6 +14,7 @@ from zoo.data.folder import pictures, read_folder, read_loose
 from zoo.data.images import SUFFIXES, FileSamples
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
+from zoo.settings import expanded
 
 
 def open_data(
@@ -61,7 +62,7 @@ def _known(given: Task | tuple[str, ...] | list[str] | None) -> Known:
 
 
 def _existing(source: str | os.PathLike[str]) -> Path:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         return path.absolute()
     from zoo.catalog.near import nearest
@@ -168,7 +169,7 @@ def _samples(given: Any) -> Any:
 def _expand(items: list[Any]) -> list[Path]:
     paths: list[Path] = []
     for item in items:
-        path = Path(item).expanduser().absolute()
+        path = expanded(item).absolute()
         if path.is_dir():
             inside = list(pictures(path))
             if not inside:
@@ -177,7 +178,7 @@ def _expand(items: list[Any]) -> list[Path]:
         elif path.exists():
             paths.append(path)
         else:
-            near = _near(Path(item).expanduser())
+            near = _near(expanded(item))
             hint = f"Did you mean {', '.join(near)}?" if near else "Give the path of a picture, or of a folder of them."
             raise NotFoundError(f"no image at {path}", hint=hint)
     return paths

@@ -149,7 +149,8 @@ class _Download:
         return UnreachableError(
             f"the weights {name} are not on this disk, and {self.source} cannot be reached",
             why=error.why,
-            hint=f"Run `zoo pull {name}` when connected.",
+            hint=f"When connected: zoo pull {name}\n"
+            f"From another machine: zoo pull {name} --to DIR, then here: zoo cache add DIR",
         )
 
     def refuse_offline(self) -> NoReturn:

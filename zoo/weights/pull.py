@@ -121,7 +121,8 @@ def drift(weights: Weights, lock: Lock) -> str | None:
     """Why `weights` cannot be taken as pinned: nobody pins them, or the registry and the lock do not agree."""
     if weights.source.startswith("file:"):
         if weights.sha256 is None and weights.sha256_prefix is None:
-            return f"{weights.name}: a `sha256` in {weights.origin or 'the registry'} must pin {weights.source}"
+            where = weights.origin or "the registry"
+            return f"{weights.name}: only a `sha256` in {where} pins {weights.source}; `zoo pull` shows it"
         return None
     entry = lock.entry(weights)
     if entry is None:

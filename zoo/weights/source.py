@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from zoo.catalog.pickles import PICKLES  # noqa: F401  (sources of such names go through the converter)
 from zoo.catalog.spec import Weights
 from zoo.errors import RegistryError, UsageError
+from zoo.settings import expanded
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 SHA256_PREFIX: Final = re.compile(r"[0-9a-f]{8,64}")
@@ -189,7 +190,7 @@ def _local(text: str, base: Path | None) -> LocalFile:
         name = unquote(urlsplit(text).path)
     if not name or "\0" in name:
         raise RegistryError(f"the source {text[:200]!r} names no file", hint=_FORMS)
-    path = Path(name).expanduser()
+    path = expanded(name)
     return LocalFile(path if path.is_absolute() else (base or Path.cwd()) / path)
 
 

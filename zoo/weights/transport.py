@@ -120,7 +120,11 @@ class Budget:
         if failure.unreachable and not self.reached:
             # One more look, then the truth within a second: a machine without network gets none by waiting.
             if self.failures > 1:
-                raise UnreachableError(f"{self.what} cannot be reached", why=str(failure))
+                raise UnreachableError(
+                    f"{self.what} cannot be reached",
+                    why=str(failure),
+                    hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; with --offline only this disk is asked.",
+                )
             wait = min(wait, self.patience.first / 2)
         if self.failures >= self.patience.attempts:
             self.give_up(f"{failure}; {self.failures} attempts brought nothing")
