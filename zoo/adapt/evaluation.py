@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Final
 
@@ -26,6 +26,12 @@ Z95: Final = 1.959963984540054
 #: Classes shown when an evaluation is printed; JSON has them all.
 SHOWN: Final = 20
 _HEAD: Final = ("primary", "accuracy", "interval", "n", "split")
+#: Fields that are objects or None.
+_MORE: Final = ("calibration", "curves", "guard")
+#: Scores of the first line that is printed; those measured in detail have a line of their own.
+_FIRST: Final = ("accuracy", "f1", "r2", "rmse", "mae", "mean_average_precision", "log_loss")
+#: How scores are called in print, where not by their name.
+_CALLED: Final = {"roc_auc": "ROC AUC", "macro_f1": "macro F1"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,17 @@ class Evaluation:
         primary: which score counts: "accuracy" (classes), "f1" (multi-label, micro-averaged) or "r2" (regression).
         scores: name -> number. Classes: accuracy, log_loss. Multi-label: f1, accuracy (all labels of a row right),
             mean_average_precision (None where no label has a row), log_loss (mean over rows and labels).
-            Regression: r2, rmse, mae, averaged over the target columns.
+            Regression: r2, rmse, mae, averaged over the target columns. Measured in detail, also balanced_accuracy
+            (classes), macro_f1, and for two classes or several labels roc_auc (and average_precision of the second
+            class); see `zoo.adapt.details`.
         interval: Wilson's 95 % interval of the accuracy; None for regression.
         n: rows.
         split: their name.
         per_class: class -> precision, recall, f1, n (rows that truly have it); multi-label also average_precision
             (None without such rows). For regression: column -> r2, rmse, mae, n.
         confusion: rows by true class (down) and predicted class (across); None unless the task is classes.
+        calibration: whether probabilities keep their word (`zoo.adapt.calibration`); None unless measured in detail.
+        curves: for two classes, measured in detail: `positive` (the second class), `roc` and `pr`, as lists of points.
         guard: the verdict of a comparison with baselines (see `zoo.choose.guard.Guard.as_json`), where one was made.
     """
 
@@ -53,6 +63,8 @@ class Evaluation:
     split: str
     per_class: Mapping[str, Mapping[str, float | int | None]] = field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] | None = None
+    calibration: Mapping[str, Any] | None = None
+    curves: Mapping[str, Any] | None = None
     guard: Mapping[str, Any] | None = None
 
     @property
@@ -82,13 +94,17 @@ class Evaluation:
             **self.headline(),
             "per_class": {name: dict(figures) for name, figures in self.per_class.items()},
             "confusion": None if self.confusion is None else [list(row) for row in self.confusion],
-            "guard": None if self.guard is None else dict(self.guard),
+            **{name: None if found is None else dict(found) for name, found in self._more().items()},
         }
+
+    def _more(self) -> dict[str, Mapping[str, Any] | None]:
+        return {name: getattr(self, name) for name in _MORE}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Evaluation:
         """What `as_json` gave, read back."""
-        scores = {key: value for key, value in record.items() if key not in {*_HEAD, "per_class", "confusion", "guard"}}
+        apart = {*_HEAD, *_MORE, "per_class", "confusion"}
+        scores = {key: value for key, value in record.items() if key not in apart}
         if record["accuracy"] is not None:
             scores = {"accuracy": record["accuracy"], **scores}
         confusion = record.get("confusion")
@@ -100,7 +116,7 @@ class Evaluation:
             split=record["split"],
             per_class=record.get("per_class", {}),
             confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
-            guard=record.get("guard"),
+            **{name: record.get(name) for name in _MORE},
         )
 
     def __str__(self) -> str:
@@ -111,24 +127,47 @@ class Evaluation:
             for row in [header, *rows]:
                 cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
                 lines.append("  " + "  ".join(cells).rstrip())
-        lines += [left] if left else []
+        lines += [text for text in (left, *self.closer()) if text]
         return "\n".join([*lines, self.guard["words"]] if self.guard else lines)
 
     def _repr_html_(self) -> str:
         header, rows, left = self._table()
         table = html_table(header, rows) if rows else ""
-        below = [f"<p>{escape(left)}</p>"] if left else []
+        below = [f"<p>{escape(text)}</p>" for text in (left, *self.closer()) if text]
         below += [f"<pre>{escape(self.guard['words'])}</pre>"] if self.guard else []
         return f"<p>{escape(self.sentence())}</p>{table}" + "".join(below)
 
     def sentence(self) -> str:
         """The scores in one line."""
         sure = f" (95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
-        names = [self.primary, *(name for name in self.scores if name != self.primary)]
+        names = [self.primary, *(name for name in _FIRST if name in self.scores and name != self.primary)]
         said = {name: f"{name.replace('_', ' ')} {_shown(self.scores[name])}" for name in names}
         if "accuracy" in said:
             said["accuracy"] += sure
         return f"{', '.join(said.values())} on {self.n} rows of {self.split}"
+
+    def closer(self) -> list[str]:
+        """What was measured in detail, in sentences; none where nothing was."""
+        more = [f"{_CALLED.get(name, name.replace('_', ' '))} {_shown(score)}" for name, score in self.scores.items()
+                if name not in _FIRST]  # fmt: skip
+        said = [", ".join(more)] if more else []
+        if self.curves:
+            said[0] += f" (of {self.curves['positive']})"
+        if self.calibration:
+            text = f"calibration error {self.calibration['ece']:.3f}"
+            if scaled := self.calibration["temperature"]:
+                text += f" ({scaled['ece']:.3f} at a temperature of {scaled['value']:.2f}, fitted on other rows)"
+            said.append(text)
+        return said
+
+    def mistaken(self) -> dict[str, str]:
+        """Class -> the class that its rows are most often taken for, and how often: "bee (3)"; "" where never."""
+        found = {}
+        for i, name in enumerate(self.per_class if self.confusion else ()):
+            wrong = [0 if j == i else count for j, count in enumerate(self.confusion[i])]  # type: ignore[index]
+            worst = max(range(len(wrong)), key=wrong.__getitem__)
+            found[name] = f"{list(self.per_class)[worst]} ({wrong[worst]})" if wrong[worst] else ""
+        return found
 
     def _table(self) -> tuple[list[str], list[list[str]], str]:
         """Header, rows, and a word on the rows left out."""
@@ -136,10 +175,14 @@ class Evaluation:
         rows = [[name, *(_shown(one[key]) for key in figures)] for name, one in list(self.per_class.items())[:SHOWN]]
         left = len(self.per_class) - len(rows)
         header = ["class", *(key.replace("_", " ") for key in figures)]
+        if self.calibration and self.confusion:
+            header.append("taken for")
+            mistaken = self.mistaken()
+            rows = [[*row, mistaken[row[0]]] for row in rows]
         return header, rows, f"... and {left} more, in as_json()" if left else ""
 
 
-def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str) -> Evaluation:
+def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str, detailed: bool = False) -> Evaluation:
     """Compare a model's outputs with the truth.
 
     Args:
@@ -147,6 +190,7 @@ def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str) ->
         targets: as `zoo.data.task.infer_task` encodes them.
         task: kind and classes.
         split: name of the rows, for the record.
+        detailed: measure calibration, curves and more scores too, with scikit-learn.
 
     Raises:
         DataError: no rows, rows without a label, or shapes that do not fit the task.
@@ -156,10 +200,17 @@ def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str) ->
     outputs = outputs.detach().cpu().double()
     _check(outputs, targets, task, split)
     if task.kind == CLASSES:
-        return _classes(outputs, targets, task, split)
-    if task.kind == MULTI_LABEL:
-        return _multi_label(outputs, targets.astype(np.int64), task, split)
-    return _regression(outputs.numpy(), targets.astype(np.float64).reshape(len(targets), -1), task, split)
+        found = _classes(outputs, targets, task, split)
+    elif task.kind == MULTI_LABEL:
+        found = _multi_label(outputs, targets.astype(np.int64), task, split)
+    else:
+        found = _regression(outputs.numpy(), targets.astype(np.float64).reshape(len(targets), -1), task, split)
+    if not detailed:
+        return found
+    from zoo.adapt.details import details
+
+    scores, more = details(outputs, targets, task)
+    return replace(found, scores={**found.scores, **scores}, **more)
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

@@ -321,7 +321,7 @@ class Learner:
         """
         split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
         outputs = self._outputs(self.model, split, progress)
-        found = evaluate(outputs, _targets(split), self.task, split=split.name)
+        found = evaluate(outputs, _targets(split), self.task, split=split.name, detailed=True)
         return self._guarded(found, split, outputs, train, scratch, progress) if guard else found
 
     def _guarded(

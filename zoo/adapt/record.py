@@ -81,6 +81,9 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "metrics.split": (str,),
     "metrics.per_class?": (dict,),
     "metrics.confusion?": (list, NoneType),
+    "metrics.calibration?": (dict, NoneType),
+    "metrics.curves?": (dict, NoneType),
+    "metrics.guard?": (dict, NoneType),
     "seconds": (dict,),
     "notes": (list,),
 }
