@@ -325,9 +325,10 @@ class TestCard:
             "name": "tiny.a", "sha256": "0" * 64, "source": None, "trained_on": "a|b\nc", "license": "mit\nevil: [x"
         }  # fmt: skip
         lines = model_card(record).splitlines()
-        assert 'license: "mit\\nevil: [x"' in lines
+        assert 'license_name: "mit\\nevil: [x"' in lines
         assert not any(line.startswith(("evil", "# <b>")) for line in lines)
-        assert not any("<b>" in line or "<script>" in line for line in lines)
+        body = lines[lines.index("---", 1) :]  # before it stands YAML, quoted
+        assert not any("<b>" in line or "<script>" in line for line in body)
         assert "| trained on | a\\|b c |" in lines
         assert any(line.startswith("| data | x\\|y # &lt;b>") for line in lines)
 

@@ -481,6 +481,13 @@ class Learner:
         self._fitted()
         return export(self, path, format)
 
+    def push_to_hub(self, repo: str, *, private: bool = True, replace: bool = False, dry_run: bool = False) -> Any:
+        """Put the run, with its model card, into a model repository on the Hub; see `zoo.report.push.push`."""
+        from zoo.report.push import push_learner
+
+        self._fitted()
+        return push_learner(self, repo, private=private, replace=replace, dry_run=dry_run)
+
     def __repr__(self) -> str:
         weights = self.source.weights.name if self.source.weights else self.source.name
         state = self.fitted.evaluation.sentence() if self.fitted else "not fitted"

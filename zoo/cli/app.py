@@ -37,6 +37,7 @@ VERBS: Final = {
     "evaluate": "use",
     "predict": "use",
     "export": "export",
+    "push": "export",
     "rank": "choose",
     "audit": "choose",
     "new-plugin": "scaffold",

@@ -1,14 +1,16 @@
-"""export: hand a saved run over to other programs."""
+"""export, push: hand a saved run over to other programs and other people."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from zoo.cli.options import open_registry
-from zoo.cli.output import Output, modes
+from zoo.cli.output import Output, modes, size
 from zoo.settings import Settings
 
 
@@ -38,3 +40,34 @@ def export_verb(settings: Settings, run: Path, path: Path, format: str | None, o
             f"{done.sidecar}"
         ),
     )
+
+
+@click.command("push", short_help="Put a saved run on the Hugging Face Hub.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option("--public", is_flag=True, help="Let everybody see it; else a new repository is private.")
+@click.option("--replace", is_flag=True, help="Write into a repository that holds something else than a run.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and send nothing.")
+@modes
+@click.pass_obj
+def push_verb(settings: Settings, run: Path, repo: str, public: bool, out: Output, **given: Any) -> None:
+    """Put RUN, with its model card, into a model repository on the Hub; it is made where there is none.
+
+    Checkpoints stay here, and so do the paths of this machine. The token is HF_TOKEN, or that of `hf auth login`.
+    """
+    from zoo.report.push import push
+
+    bars = not out.quiet and sys.stderr.isatty()
+    done = push(run, repo, private=not public, settings=settings, bars=bars, **given)
+    out.notes(done.notes)
+
+    def draw(console: Any) -> None:
+        whose = "private" if done.private else "public"
+        if done.revision is None:
+            console.print(f"would go to {done.url} ({whose} if it is new):")
+        for file in done.files:
+            console.print(f"  {file.path}  {size(file.bytes)}")
+        if done.revision is not None:
+            console.print(f"{done.url} ({whose}), revision {done.revision}")
+
+    out.data(asdict(done), draw)

@@ -7,12 +7,21 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from zoo.catalog import licenses
+
+#: Said where nobody states the licence of the source weights.
+UNSTATED: Final = "not stated: find out before you share this model"
+_REPO: Final = re.compile(r"hf://([^/@]+/[^/@]+)")
 #: What would begin a link, emphasis, code or another cell.
 _MARKUP: Final = re.compile(r"[|`*\[\]]")
 
 
-def model_card(record: Mapping[str, Any]) -> str:
-    """Markdown for the run that `record` (the content of run.json) describes."""
+def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
+    """Markdown for the run that `record` (the content of run.json) describes.
+
+    Args:
+        repo: the Hub's repository that it will lie in; None = a folder.
+    """
     composition, metrics, data = record["composition"], record["metrics"], record["data"]
     backbone, weights, strategy = composition["backbone"], composition["weights"], composition["strategy"]
     source = _cell(weights["name"] if weights else f"{backbone['name']} (random weights)")
@@ -21,11 +30,13 @@ def model_card(record: Mapping[str, Any]) -> str:
     lines = [
         "---",
         "library_name: transfer-zoo",
-        f"license: {_quoted(licence or 'other')}",
+        *(_licence(licence) if weights else []),
+        *_pipeline(record),
         "tags:",
         "- transfer-learning",
         f"- {_quoted(strategy['name'])}",
-        *([f"base_model: {_quoted(weights['name'])}"] if weights else []),
+        *_base_model(weights),
+        *_results(record),
         "---",
         "",
         f"# {name} + {method} on {_cell(data['name'])}",
@@ -44,7 +55,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         f"| backbone | {name}" + _plugin(backbone) + " |",
         f"| weights | {source}" + (f", sha256 {_code(weights['sha256'])}" if weights else "") + " |",
         *([f"| trained on | {_cell(weights['trained_on'])} |"] if weights and weights["trained_on"] else []),
-        f"| licence of the weights | {_cell(licence or 'not stated: find out before you share this model')} |",
+        *([f"| licence of the weights | {_cell(licence or UNSTATED)} |"] if weights else []),
         f"| strategy | {method}" + _plugin(strategy) + f": {_code(json.dumps(strategy['options']))} |",
         f"| tap | {_cell(backbone['tap'] or 'the input of the classifier')} |",
         f"| data | {_cell(data['name'])}, fingerprint {_code(data['fingerprint'])}, rows {_rows(data['rows'])} |",
@@ -52,19 +63,65 @@ def model_card(record: Mapping[str, Any]) -> str:
         "| versions | zoo {}, torch {torch}, Python {python} |".format(record["zoo"], **record["versions"]),
         "",
         *_notes(record["notes"]),
+        *_use(repo),
+    ]
+    return "\n".join(lines)
+
+
+def _licence(licence: str | None) -> list[str]:
+    """That of the source weights. What the Hub has no name for is `other` there, with the name beside it."""
+    if licence is None:
+        return ["license: unknown"]
+    if licence.casefold() in licenses.HUB:
+        return [f"license: {_quoted(licence.casefold())}"]
+    return ["license: other", f"license_name: {_quoted(licence)}"]
+
+
+def _pipeline(record: Mapping[str, Any]) -> list[str]:
+    """What the Hub calls the task, where it has a name for it."""
+    kind = (record["preprocessing"] or {}).get("kind")
+    return ["pipeline_tag: image-classification"] if kind == "image" and record["task"]["kind"] == "classes" else []
+
+
+def _base_model(weights: Mapping[str, Any] | None) -> list[str]:
+    """The source weights' repository: the Hub knows models by no other name."""
+    found = _REPO.match((weights or {}).get("source") or "")
+    return [f"base_model: {_quoted(found[1])}"] if found else []
+
+
+def _results(record: Mapping[str, Any]) -> list[str]:
+    """The reported figure, as the Hub's tables of results read it."""
+    metrics, data = record["metrics"], _quoted(record["data"]["name"])
+    kind = "image-classification" if _pipeline(record) else record["task"]["kind"]
+    backbone, strategy = (record["composition"][part]["name"] for part in ("backbone", "strategy"))
+    return [
+        "metrics:",
+        f"- {metrics['primary']}",
+        "model-index:",
+        f"- name: {_quoted(f'{backbone} + {strategy}')}",
+        "  results:",
+        f"  - task: {{type: {kind}}}",
+        f"    dataset: {{type: {data}, name: {data}, split: {_quoted(metrics['split'])}}}",
+        f"    metrics: [{{type: {metrics['primary']}, value: {metrics[metrics['primary']]:.6g}}}]",
+    ]
+
+
+def _use(repo: str | None) -> list[str]:
+    place = "PATH/OF/THIS/FOLDER" if repo is None else repo.rpartition("/")[2]
+    return [
         "## Use it",
         "",
+        *([] if repo is None else ["```sh", f"hf download {repo} --local-dir {place}", "```", ""]),
         "```python",
         "import zoo",
         "",
-        'learner = zoo.load("PATH/OF/THIS/FOLDER")',
+        f'learner = zoo.load("{place}")',
         'learner.predict(["picture.jpg"])',
         "```",
         "",
-        "The same from a shell: `zoo predict PATH/OF/THIS/FOLDER picture.jpg`.",
+        f"The same from a shell: `zoo predict {place} picture.jpg`.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _task(task: Mapping[str, Any]) -> str:

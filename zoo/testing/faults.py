@@ -59,6 +59,14 @@ FAULTS: Final[Mapping[str, str]] = {
     "refuse": "the connection is reset as soon as it is made",
 }
 
+#: The same for those who write. The refusals above concern them too.
+UPLOAD_FAULTS: Final[Mapping[str, str]] = {
+    "taken": "409 to who creates a repository: somebody else did it just now",
+    "no-space": "507 to who uploads a large file",
+    "broken-commit": "503 to who commits",
+    "overtaken": "412 to who commits: somebody else did it just now",
+}
+
 #: Status and X-Error-Code of the plain refusals.
 REFUSALS: Final[Mapping[str, tuple[int, str | None]]] = {
     "no-repo": (404, "RepoNotFound"),

@@ -12,7 +12,8 @@
 
 It serves `/{repo}/resolve/{revision}/{file}` with the Hub's headers (commit, ETag, linked size; Range and If-Range are
 honoured), `/api/models/{repo}` and its `/revision/` and `/tree/`, and each file also at `/raw/{file}` as a plain web
-server would. A repository has one branch, `main`, and every commit it ever had stays readable.
+server would. A repository has one branch, `main`, and every commit it ever had stays readable. It takes new
+repositories and commits too (see `zoo.testing.uploads`).
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ import json
 import re
 import ssl
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from zoo.testing.faults import FAULTS, REFUSALS
+from zoo.testing import uploads
+from zoo.testing.faults import FAULTS, REFUSALS, UPLOAD_FAULTS
 
-__all__ = ["FAULTS", "FakeHub", "Seen"]
+__all__ = ["FAULTS", "UPLOAD_FAULTS", "FakeHub", "Seen"]
 
 _RESOLVE: Final = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _MODEL: Final = re.compile(
@@ -78,10 +81,13 @@ class FakeHub:
 
     Attributes:
         url: its address, for `HF_ENDPOINT`.
-        fault: one of `FAULTS`, or None to behave.
+        fault: one of `FAULTS` or `UPLOAD_FAULTS`, or None to behave.
         requests: what has arrived, in order.
         sent: bytes of bodies that were sent.
         versions: whether `/raw/` files have an ETag.
+        token: who does not send it may neither write nor see private repositories; None = everybody may.
+        user: who owns repositories that are created without an owner.
+        objects: large files that were uploaded, by their sha256.
         hostile, redirect_to, retry_after, times, cut_every, rate, silence: the details of some faults; see `FAULTS`.
     """
 
@@ -96,9 +102,13 @@ class FakeHub:
         self.rate = 65536
         self.silence = 30.0
         self.hostile = "../../etc/passwd"
+        self.token: str | None = None
+        self.user = "me"
+        self.objects: dict[str, bytes] = {}
         self.requests: list[Seen] = []
         self.sent = 0
         self._history: dict[str, dict[str, dict[str, _File]]] = {}  # repository -> commit -> name -> file
+        self._private: set[str] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -117,13 +127,33 @@ class FakeHub:
 
     def add(self, repo: str, file: str, content: bytes) -> str:
         """Put a file into a repository (made where there is none), and return the repository's new commit."""
+        return self.change(repo, {file: content})
+
+    def change(self, repo: str, files: Mapping[str, bytes | None]) -> str:
+        """Make one commit of several files, None = removed; it is returned."""
         with self._lock:
             commits = self._history.setdefault(repo, {})
-            files = {**(list(commits.values())[-1] if commits else {}), file: _File(content)}
-            state = json.dumps([repo, len(commits), *((name, files[name].sha256) for name in sorted(files))])
+            before = list(commits.values())[-1] if commits else {}
+            now = {name: file for name, file in before.items() if name not in files}
+            now |= {name: _File(content) for name, content in files.items() if content is not None}
+            state = json.dumps([repo, len(commits), *((name, now[name].sha256) for name in sorted(now))])
             commit = hashlib.sha1(state.encode()).hexdigest()
-            commits[commit] = files
+            commits[commit] = now
         return commit
+
+    def make(self, repo: str, *, private: bool = False) -> str:
+        """Make a repository as the Hub does, with a first commit, which is returned."""
+        if private:
+            self._private.add(repo)
+        return self.add(repo, ".gitattributes", b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+
+    def private(self, repo: str) -> bool:
+        """Whether only those with the token see a repository."""
+        return repo in self._private
+
+    def may(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request with these headers, their names in lower case, brings the token."""
+        return self.token is None or headers.get("authorization") == f"Bearer {self.token}"
 
     def commit(self, repo: str) -> str:
         """The newest commit of a repository: 40 hex digits."""
@@ -215,6 +245,24 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer()
 
+    def do_POST(self) -> None:
+        self.take()
+
+    def do_PUT(self) -> None:
+        self.take()
+
+    def take(self) -> None:
+        """A request of somebody who writes."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", 0)))
+        self.before = self.hub._note(Seen(self.command, self.path, headers))
+        if self.refused():
+            return
+        done = uploads.answer(self.hub, self.command, unquote(urlsplit(self.path).path), headers, body)
+        content = b"" if done.value is None else json.dumps(done.value).encode()
+        self.head(done.status, {"Content-Type": "application/json", **done.headers}, len(content))
+        self.wfile.write(content)
+
     def answer(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.before = self.hub._note(Seen(self.command, self.path, headers))
@@ -269,9 +317,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(404, {})
 
     def known(self, repo: str, revision: str) -> dict[str, _File] | None:
-        files = self.hub._files(repo, revision)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        hidden = self.hub.private(repo) and not self.hub.may(headers)
+        files = None if hidden else self.hub._files(repo, revision)
         if files is None:
-            code = "RevisionNotFound" if self.hub._knows(repo) else "RepoNotFound"
+            code = "RevisionNotFound" if self.hub._knows(repo) and not hidden else "RepoNotFound"
             self.reply(404, {"X-Error-Code": code})
         return files
 
@@ -383,7 +433,8 @@ class _Handler(BaseHTTPRequestHandler):
             files = dict.fromkeys([self.hub.hostile], next(iter(files.values())))
         recursive = "recursive=true" in urlsplit(self.path).query.lower()
         siblings = [{"rfilename": name, **self.entry(file)} for name, file in sorted(files.items())]
-        info = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": [], "private": False}
+        private = self.hub.private(repo)
+        info = {"id": repo, "modelId": repo, "sha": commit, "siblings": siblings, "tags": [], "private": private}
         found = self.tree(files, folder, recursive) if what == "tree" else info
         text = json.dumps(found).encode()
         self.head(200, {"Content-Type": "application/json", "X-Repo-Commit": commit}, len(text))
