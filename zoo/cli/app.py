@@ -38,6 +38,7 @@ VERBS: Final = {
     "predict": "use",
     "export": "export",
     "push": "export",
+    "catalog": "report",
     "rank": "choose",
     "audit": "choose",
     "new-plugin": "scaffold",
