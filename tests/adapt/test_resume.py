@@ -104,6 +104,16 @@ def test_every_optimizer(options: dict[str, Any], pictures, tmp_path: Path) -> N
     assert_same(whole, compose(**options).fit(pictures, resume=tmp_path / "run"))
 
 
+@pytest.mark.parametrize("step", [9, 14])
+def test_gradual_unfreezing(step: int, pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off in and between epochs that train more and more."""
+    monkeypatch.setattr("zoo.adapt.checkpoint.Checkpoints.due", lambda self, epoch_ended: True)
+    options = {"unfreeze": "gradual", "ema": 0.9, "layer_decay": 0.5}
+    whole = compose("fine-tune", **options).fit(pictures)
+    break_off(compose("fine-tune", **options), pictures, tmp_path / "run", step)
+    assert_same(whole, compose("fine-tune", **options).fit(pictures, resume=tmp_path / "run"))
+
+
 def test_random_numbers_of_python_and_numpy_too(pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss that draws from all three, in an order that a resume must not change."""
     from zoo_plugins.strategies.from_scratch.strategy import FromScratch

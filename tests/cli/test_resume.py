@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +152,33 @@ def test_an_unfinished_run_is_not_overwritten(cli, broken_off, photos: Path) -> 
 
 
 def test_pretrain_goes_on_and_publishes(cli, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    how = ("-b", "tiny", "--publish", "tiny.mine", "--set", "epochs=2", "-o", "run")
+    """With the command that it was told, and pictures that are changed anew in each epoch."""
+    given = ("-b", "tiny", "--publish", "tiny.mine", "--license", "cc0-1.0", "--set", "epochs=2")
+    options = (*given, "--set", "augment=crop-0.5,trivial", "--set", "mixup=0.2", "--batch-size", 8)
+    stop = _Loop._stop_if_asked
+
+    def after_four(self: _Loop) -> None:
+        self.interrupt.asked = self.stepper.done == 4
+        stop(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "_stop_if_asked", after_four)
+        said = cli("pretrain", photos, *options, "-o", "my run")
+    assert said.code == 130, said.err
+    command = re.search(r"Go on with: zoo (.*)", said.err)
+    assert command, said.err
+    said = cli(*shlex.split(command[1]), "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["published"] == "tiny.mine"
+    assert record("my run")["state"] == "done"
+    shown = json.loads(cli("show", "tiny.mine", "--json").out)
+    assert shown["license"] == "cc0-1.0"
+    assert cli("pretrain", photos, *options, "--replace", "-o", "whole").code == 0
+    assert Path("my run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+def test_pretrain_that_was_stopped_before_it_published(cli, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = ("-b", "tiny", "--publish", "tiny.mine", "--set", "epochs=1", "-o", "run")
     with monkeypatch.context() as patch:
         patch.setattr("zoo.adapt.learner.evaluate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         assert cli("pretrain", photos, *how).code == 130

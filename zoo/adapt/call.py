@@ -19,11 +19,15 @@ _WORDS: Final = (*SPLITS, "rest")
 
 
 def word(value: Any) -> Any:
-    """A JSON value, or {"object": its type}."""
+    """A JSON value (of mappings those of names to numbers), or {"object": its type}."""
     if isinstance(value, Path):
         return os.path.abspath(expanded(value))
     if isinstance(value, (str, int, float, type(None))):
         return value
+    if isinstance(value, Mapping) and all(
+        isinstance(name, str) and type(one) in (int, float) for name, one in value.items()
+    ):
+        return dict(value)
     return {OBJECT: type(value).__name__}
 
 
@@ -42,4 +46,4 @@ def weights(value: Any) -> Any:
 
 def objects(call: Mapping[str, Any]) -> list[str]:
     """What a call was given that only its caller can give again."""
-    return [name for name, value in call.items() if isinstance(value, Mapping) and OBJECT in value]
+    return [name for name, value in call.items() if isinstance(value, Mapping) and isinstance(value.get(OBJECT), str)]

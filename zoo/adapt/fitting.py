@@ -68,6 +68,8 @@ def train(
     automatic = strategy.batch_size == "auto"
     size = _first_size(run) if automatic else int(strategy.batch_size)
     read = reader(network.preprocessing, network.in_chans)
+    policy = strategy.augmentation()
+    seen = reader(policy.seen_by(network.preprocessing), network.in_chans) if policy else read
     held = loading.hold(rows.inner, read) if rows.inner else None
     start, before = RandomState.now(), _copy(network) if automatic else {}
     while True:
@@ -82,7 +84,7 @@ def train(
             history = train_model(
                 model,
                 dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
-                rows.epochs(read, size, learner.seed),
+                rows.epochs(seen, size, learner.seed, policy),
                 context,
                 steps_per_epoch=rows.steps(size),
                 on_epoch=on_epoch,

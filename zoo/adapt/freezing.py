@@ -113,9 +113,18 @@ class FrozenGuard:
     """
 
     def __init__(self, model: Model, factors: Sequence[Factors], *, freeze_batchnorm: bool) -> None:
-        trained = set().union(*(_live(epoch) for epoch in factors))
-        free = {name for stage, names in model.stages().items() if stage in trained for name in names}
-        free |= {name for name, _ in model.named_buffers() if _may_change(model, name, trained, freeze_batchnorm)}
+        opened: set[str] = set()
+        free: set[str] = set()
+        #: epoch -> tensors that may change from then on, as they were at the start.
+        self._opening: Final[dict[int, dict[str, bytes]]] = {}
+        for epoch, named in enumerate(factors):
+            if _live(named) <= opened:
+                continue
+            opened |= _live(named)
+            now = _free(model, opened, freeze_batchnorm)
+            if epoch:
+                self._opening[epoch] = {name: _hash(tensor) for name, tensor in _tensors(model) if name in now - free}
+            free = now
         self._hashes: Final = {name: _hash(tensor) for name, tensor in _tensors(model) if name not in free}
         #: Names of what may change, in the model's order.
         self.free: Final = tuple(name for name, _ in _tensors(model) if name in free)
@@ -138,19 +147,32 @@ class FrozenGuard:
 
     def check(self, model: Model) -> None:
         """Raise `TrainingError`, naming it, if a tensor that was to stay is not bit-identical."""
-        now = dict(_tensors(model))
-        changed = [name for name, value in self._hashes.items() if name not in now or _hash(now[name]) != value]
+        self._compare(model, self._hashes)
+
+    def check_opening(self, model: Model, epoch: int) -> None:
+        """The same, at the start of an epoch, of what was to stay until then."""
+        self._compare(model, self._opening.get(epoch, {}))
+
+    def _compare(self, model: Model, hashes: Mapping[str, bytes]) -> None:
+        now = dict(_tensors(model)) if hashes else {}
+        changed = [name for name, value in hashes.items() if name not in now or _hash(now[name]) != value]
         if changed:
             raise TrainingError(
                 f"the frozen tensor {changed[0]!r} changed while training",
-                why=f"{len(changed)} of {len(self)} tensors that were to stay as they were did not: something wrote to "
-                "them outside the optimizer.",
+                why=f"{len(changed)} of {len(hashes)} tensors that were to stay as they were did not: something wrote "
+                "to them outside the optimizer.",
                 hint="Let the strategy's loss leave the model's tensors alone, or train that stage.",
             )
 
 
 def _live(factors: Factors) -> set[str]:
     return {stage for stage, factor in factors.items() if factor > 0}
+
+
+def _free(model: Model, trained: set[str], freeze_batchnorm: bool) -> set[str]:
+    """Names of the tensors that may change where these stages are trained."""
+    free = {name for stage, names in model.stages().items() if stage in trained for name in names}
+    return free | {name for name, _ in model.named_buffers() if _may_change(model, name, trained, freeze_batchnorm)}
 
 
 def _may_change(model: Model, buffer: str, trained: set[str], freeze_batchnorm: bool) -> bool:

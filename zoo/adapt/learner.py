@@ -113,6 +113,8 @@ class Learner:
         self.call: dict[str, Any] = {}
         #: The folder of a fit that was given `resume`; `save` ends it there.
         self.run: Path | None = None
+        #: The command that goes on with a fit of this learner, without `-o RUN`; None = `zoo fit --resume`.
+        self.again: str | None = None
         self.notes: list[str] = []
 
     # -- learning --------------------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ class Learner:
             return
         from zoo.adapt.describe import begin
 
-        with under_way(Path(resume), begin(self, network, rows.task, described)) as run:
+        with under_way(Path(resume), begin(self, network, rows.task, described), again=self.again) as run:
             yield run
 
     def _take(self, run: Path) -> Learner:
@@ -257,6 +259,7 @@ class Learner:
             placement=self.placement,
             seed=self.seed,
             rows=len(rows.all),
+            targets=rows.train.targets,
             features=features,
             teacher=self._teacher(network, rows, notes, progress),
             target=(lambda: timed(rows.unlabelled, "target")) if len(rows.unlabelled) else None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from zoo.adapt.strategy import UNLABELLED
 from zoo.data import loading
+from zoo.data.augment import Policy, augmented
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
 from zoo.data.open import open_data
@@ -69,11 +70,18 @@ class Rows:
         """Batches of one epoch."""
         return math.ceil(len(self.all) / batch_size)
 
-    def epochs(self, read: Reader, batch_size: int, seed: int) -> Callable[[int], Iterable[loading.Batch]]:
+    def epochs(
+        self, read: Reader, batch_size: int, seed: int, policy: Policy | None = None
+    ) -> Callable[[int], Iterable[loading.Batch]]:
         """Epoch -> its batches, in an order that is a pure function of seed and epoch.
 
-        Samples that fit into memory are read once, now.
+        Samples that fit into memory are read once, now; with a `policy` they are read, and changed by it, in each
+        epoch.
         """
+        if policy is not None:
+            return lambda epoch: loading.batches(
+                augmented(self.all, policy, seed, epoch), read, batch_size, shuffle_seed=(seed << 20) + epoch
+            )
         held = loading.hold(self.all, read)
         return lambda epoch: loading.batches(held, read, batch_size, shuffle_seed=(seed << 20) + epoch)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.heads import Head, build_head, check_head
 from zoo.adapt.options import at_least_zero, below_one, check_types, one_of, positive
+from zoo.data.augment import Policy
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import UsageError
 from zoo.models.accelerator import Placement
@@ -102,6 +103,7 @@ class Context:
         placement: device and precision.
         seed: of everything random.
         rows: number of training rows, those without labels included.
+        targets: of the labelled training rows, as `zoo.data.task.infer_task` encodes them.
         features: call it for (features (N, D) float32, targets) of the labelled training rows at the tap, from the
             feature store; costs one pass at most. `features(view)` gives those of another view of the same rows, see
             `zoo.data.views`; `features()` is view 0, the rows as they are.
@@ -119,6 +121,7 @@ class Context:
     placement: Placement
     seed: int = 0
     rows: int = 0
+    targets: np.ndarray | None = None
     features: Callable[..., tuple[Tensor, np.ndarray]] | None = None
     teacher: TeacherOutputs | None = None
     target: Callable[[], Tensor] | None = None
@@ -266,6 +269,14 @@ class Gradient(ABC):
     def trainable(self, epoch: int, stages: tuple[str, ...]) -> Mapping[str, float]:
         """Learning-rate factor by stage; 0 or absent = frozen in this epoch. A pure function of its arguments."""
         return dict.fromkeys(stages, 1.0)
+
+    def least_epochs(self, stages: tuple[str, ...]) -> int:
+        """Fewest epochs when `epochs` is None."""
+        return self.min_epochs
+
+    def augmentation(self) -> Policy | None:
+        """How training pictures are changed, anew in each epoch; None = not at all. See `zoo.data.augment`."""
+        return None
 
     def freezes_batchnorm(self, context: Context) -> bool:
         """Whether the backbone's BatchNorm layers use their statistics and keep them while training."""

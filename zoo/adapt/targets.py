@@ -109,6 +109,32 @@ def row_weights(
     return torch.where(labels > 0, 1 / counts, 1 / (len(labels) - counts))
 
 
+def class_factors(targets: np.ndarray, task: Task, class_weight: ClassWeight) -> Tensor:
+    """How much each class counts in a loss: float32 (C,); of labels (2, C), for the rows without it and with it.
+
+    They are scaled so that the rows count 1 in the mean (per column), which leaves the learning rate as it is.
+
+    Args:
+        targets: of the training rows, as `zoo.data.task.infer_task` encodes them.
+        task: of classes, or of labels.
+        class_weight: as for `row_weights`; not None.
+    """
+    if task.kind == CLASSES:
+        counts = np.bincount(targets.astype(np.int64), minlength=task.outputs)[None].astype(np.float64)
+    else:
+        present = targets.sum(axis=0, dtype=np.float64)
+        counts = np.stack([len(targets) - present, present])
+    if isinstance(class_weight, Mapping):
+        given = {str(name): float(weight) for name, weight in class_weight.items()}
+        weights = np.ones_like(counts)
+        weights[-1] = [given.get(name, 1.0) for name in task.classes]
+    else:
+        weights = 1 / np.maximum(counts, 1)
+    axis = None if task.kind == CLASSES else 0
+    weights *= counts.sum(axis=axis) / (weights * counts).sum(axis=axis)
+    return torch.from_numpy(weights[0] if task.kind == CLASSES else weights).float()
+
+
 def _refuse_empty(empty: np.ndarray, task: Task, what: str, hint: str) -> None:
     names = [name for name, is_empty in zip(task.classes, empty.tolist(), strict=True) if is_empty]
     if names:

@@ -136,7 +136,9 @@ class _Plan:
         if steps_per_epoch < 1:
             raise TrainingError("there are no rows to train on")
         stages = model.stages()
-        self.epochs: Final = resolve_epochs(strategy.epochs, strategy.min_epochs, strategy.min_steps, steps_per_epoch)
+        self.epochs: Final = resolve_epochs(
+            strategy.epochs, strategy.least_epochs(tuple(stages)), strategy.min_steps, steps_per_epoch
+        )
         self.steps: Final = self.epochs * steps_per_epoch
         self.factors: Final = [dict(strategy.trainable(epoch, tuple(stages))) for epoch in range(self.epochs)]
         check_factors(self.factors, tuple(stages))
@@ -247,6 +249,8 @@ class _Loop:
     def _epoch(self, batches: Iterable[loading.Batch]) -> dict[str, Any]:
         at, stepper, plan = self.at, self.stepper, self.plan
         factors = plan.factors[at.epoch]
+        if not at.batch:
+            self.guard.check_opening(self.model, at.epoch)
         set_trainable(self.model, factors, freeze_batchnorm=plan.freeze_batchnorm)
         began, before = time.perf_counter(), at.seconds
         self._note()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class UnderWay:
 
 
 @contextmanager
-def under_way(path: Path, beginning: dict[str, Any]) -> Iterator[UnderWay]:
+def under_way(path: Path, beginning: dict[str, Any], *, again: str | None = None) -> Iterator[UnderWay]:
     """Begin a run, or go on with it; only one process at a time.
 
     A run that fails before it has a checkpoint leaves nothing behind; one that is interrupted can always go on.
@@ -79,6 +80,7 @@ def under_way(path: Path, beginning: dict[str, Any]) -> Iterator[UnderWay]:
     Args:
         path: RUN: nothing, an empty folder, or a run that was begun.
         beginning: what run.json says (`zoo.adapt.describe.begin`).
+        again: the command that goes on with it; None = `zoo fit --resume`.
 
     Raises:
         UsageError: the run there was begun with other choices or data (they are named), something else is there, or
@@ -104,7 +106,7 @@ def under_way(path: Path, beginning: dict[str, Any]) -> Iterator[UnderWay]:
         try:
             yield run
         except KeyboardInterrupt as stopped:
-            stopped.add_note(f"Go on with: zoo fit --resume -o {path}")
+            stopped.add_note(f"Go on with: {again or 'zoo fit --resume'} -o {shlex.quote(str(path))}")
             raise
         except Exception:
             if new and not run.checkpoints.places():

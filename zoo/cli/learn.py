@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,18 @@ def pretrain_verb(
     check_weights(Weights(name=name, backbone=spec.name, source="file:", license=license))
     if not replace:
         refuse_taken(name, registry)
+    again = ["zoo", "pretrain", given["data"], "-b", given["backbone"], "--publish", name]
+    again += [*(["--license", license] if license else []), *(["--replace"] if replace else []), "--resume"]
     learner, run = fit(
-        registry, out, begun=begun, anew=not resume, strategy="from-scratch", weights="default", publish=True, **given
+        registry,
+        out,
+        begun=begun,
+        anew=not resume,
+        strategy="from-scratch",
+        weights="default",
+        publish=True,
+        again=shlex.join(again),
+        **given,
     )
     published = learner.publish(name, license=license, replace=replace)
     finish(learner, run, out, published=published.name)
@@ -103,6 +114,7 @@ def fit(
     run: Path | None,
     settings: tuple[str, ...],
     publish: bool = False,
+    again: str | None = None,
     **given: Any,
 ) -> tuple[Learner, Path]:
     """Fit and save; or go on with a run, in its own words; or read one that is done."""
@@ -112,13 +124,13 @@ def fit(
             options.setdefault("batch_size", batch_size)
         if given["weights"] is None:
             given["weights"] = "default"
-        return _fit(registry, out, run=run, anew=anew, options=options, publish=publish, **given)
+        return _fit(registry, out, run=run, anew=anew, options=options, publish=publish, again=again, **given)
     if begun.done:
         from zoo.adapt.saved import load
 
         out.note(f"the run {begun.path} is done; there is nothing to do")
         return load(begun.path, registry=registry), begun.path
-    return _fit(registry, out, run=begun.path, anew=False, publish=publish, **begun.arguments())
+    return _fit(registry, out, run=begun.path, anew=False, publish=publish, again=again, **begun.arguments())
 
 
 def _fit(
@@ -145,10 +157,11 @@ def _fit(
     skip_bad: bool,
     guard: bool | None,
     publish: bool,
+    again: str | None,
 ) -> tuple[Learner, Path]:
     """Resolve every name, fit, and save. What fails before something was learned leaves nothing on disk.
 
-    With `publish`, what could not be published afterwards is refused now.
+    With `publish`, what could not be published afterwards is refused now. `again` is the command that goes on with it.
     """
     spec = registry.strategy(strategy)
     found = registry.backbone(backbone.partition(".")[0] if "." in backbone else backbone)
@@ -171,6 +184,7 @@ def _fit(
         registry=registry,
         **options,
     )
+    learner.again = again
     kept = {"registry": registry.settings.registry, "plugins_dir": registry.settings.plugins_dir}
     learner.call |= {name: os.path.abspath(path) for name, path in kept.items() if path is not None}
     if publish:

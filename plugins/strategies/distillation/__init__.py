@@ -21,6 +21,7 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "temperature": 4.0,
             "match": "logits",
             "freeze": "none",
+            "unfreeze": "at-once",
             "layer_decay": 1.0,
             "init": "auto",
             "batchnorm": "auto",

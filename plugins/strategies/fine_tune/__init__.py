@@ -16,6 +16,7 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
         make="zoo_plugins.strategies.fine_tune.strategy:FineTune",
         options={
             "freeze": "none",
+            "unfreeze": "at-once",
             "layer_decay": 0.8,
             "init": "auto",
             "batchnorm": "auto",
@@ -32,6 +33,10 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "ema": None,
             "early_stop": None,
             "label_smoothing": 0.0,
+            "class_weight": None,
+            "augment": None,
+            "mixup": 0.0,
+            "cutmix": 0.0,
             "l2_sp": 0.0,
             "wise": None,
         },

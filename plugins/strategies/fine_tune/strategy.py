@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from zoo.adapt.heads import hidden_units
 from zoo.adapt.solve import solve_head
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, at_least_zero, below_one, one_of, positive, task_loss
-from zoo.data.task import CLASSES
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, at_least_zero, one_of, positive
+from zoo.adapt.supervised import Supervised
 from zoo.errors import UsageError
 from zoo.models.stages import HEAD
 
@@ -33,6 +33,9 @@ class Tuning(Gradient):
         lr: peak learning rate of the head; None = 3e-4 where the backbone came with weights, else 1e-3.
         freeze: "none"; "all" = the head alone is trained; or a stage's name: it and all before it stay as they are,
             and no gradient is computed or stored below.
+        unfreeze: "at-once"; or "gradual" = in the first epoch the head alone is trained, and with each epoch the next
+            stage below joins, down to the boundary (Howard & Ruder 2018, arXiv:1801.06146); `epochs=None` is then at
+            least the epochs that this takes.
         layer_decay: the learning rate of a stage is `layer_decay` times that of the next one, counted from the head.
         init: where the head starts. "probe" = as linear-probe leaves it on the labelled rows' features (solved in
             closed form; an mlp trained on them), so that training begins at the probe's accuracy and distorts the
@@ -43,6 +46,7 @@ class Tuning(Gradient):
 
     lr: float | None = None  # type: ignore[assignment]
     freeze: str = "none"
+    unfreeze: str = "at-once"
     layer_decay: float = 1.0
     init: str = "auto"
     batchnorm: str = "auto"
@@ -51,6 +55,7 @@ class Tuning(Gradient):
         super().__post_init__()
         one_of(self, "init", "auto", "probe", "random")
         one_of(self, "batchnorm", "auto", "frozen", "train")
+        one_of(self, "unfreeze", "at-once", "gradual")
         positive(self, "layer_decay")
 
     def resolve(self, context: Context) -> Tuning:
@@ -67,11 +72,35 @@ class Tuning(Gradient):
         if self.init == "probe" and isinstance(self.head, str) and context.features is not None:
             solved = _probe(self.head, *context.features(), context)
             model.head.load_state_dict(solved.state_dict())
+        needed = self._live(tuple(model.stages()))
+        if self._gradual and self.epochs is not None and self.epochs < needed:
+            context.notes.append(
+                f"unfreeze=gradual takes {needed} epochs to reach the last stage; in {self.epochs} "
+                f"{needed - self.epochs} of {needed} stages stay as they are"
+            )
         return {}
 
     def trainable(self, epoch: int, stages: tuple[str, ...]) -> Mapping[str, float]:
-        """Geometric factors from the head down to the boundary, 0 below it; the same in every epoch."""
-        return stage_factors(stages, self.freeze, self.layer_decay)
+        """Geometric factors from the head down to the boundary, 0 below it; with `unfreeze` "gradual" down to the stage
+        that joined last."""
+        factors = stage_factors(stages, self.freeze, self.layer_decay)
+        if not self._gradual:
+            return factors
+        lowest = stages.index(HEAD) - epoch
+        return {stage: factor if place >= lowest else 0.0 for place, (stage, factor) in enumerate(factors.items())}
+
+    def least_epochs(self, stages: tuple[str, ...]) -> int:
+        """With `unfreeze` "gradual" one for each stage that is trained, the head's included."""
+        return max(self.min_epochs, self._live(stages)) if self._gradual else self.min_epochs
+
+    def _live(self, stages: tuple[str, ...]) -> int:
+        """Stages that are trained in the end, up to the head."""
+        factors = stage_factors(stages, self.freeze, self.layer_decay)
+        return sum(factors[stage] > 0 for stage in stages[: stages.index(HEAD) + 1])
+
+    @property
+    def _gradual(self) -> bool:
+        return self.unfreeze == "gradual"
 
     def freezes_batchnorm(self, context: Context) -> bool:
         """See `batchnorm`."""
@@ -79,13 +108,12 @@ class Tuning(Gradient):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTune(Tuning):
+class FineTune(Tuning, Supervised):
     """Train the weights further on labelled rows.
 
     Starting from the probe's head, few passes do: `epochs=None` is at least 5 and at least 40 steps.
 
     Args:
-        label_smoothing: of the cross-entropy, in [0, 1).
         l2_sp: adds l2_sp / 2 times the squared distance of the backbone's trained weights from where they started
             (L2-SP, Li, Grandvalet & Davoine 2018, arXiv:1802.01483); "penalty" in the history.
         wise: what the fit ends with is (1 - wise) times the weights it started from plus wise times those it found,
@@ -93,7 +121,6 @@ class FineTune(Tuning):
     """
 
     layer_decay: float = 0.8
-    label_smoothing: float = 0.0
     l2_sp: float = 0.0
     wise: float | None = None
 
@@ -102,7 +129,6 @@ class FineTune(Tuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        below_one(self, "label_smoothing")
         at_least_zero(self, "l2_sp")
         if self.wise is not None and not 0 <= self.wise <= 1:
             raise UsageError(f"wise must be between 0 and 1, not {self.wise!r}")
@@ -111,18 +137,17 @@ class FineTune(Tuning):
         """As for `Tuning`.
 
         Raises:
-            UsageError: label smoothing for a task without classes.
+            UsageError: an option that means nothing for the task, as label smoothing for one without classes.
         """
-        if self.label_smoothing and context.task.kind != CLASSES:
-            raise UsageError(f"label_smoothing is for classes; these targets are {context.task.kind}")
-        extras = super().prepare(model, context)
+        self.check_task(context.task)
+        extras = {**super().prepare(model, context), **self.weights(context)}
         if self.l2_sp or self.wise is not None:
             extras[START] = Start(model)
         return extras
 
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss, with `l2_sp` plus the penalty."""
-        loss = task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)
+        loss = self.supervised_loss(model, batch, context)
         if not self.l2_sp:
             return {"loss": loss}
         penalty = self.l2_sp / 2 * _start(model).distance(model)

@@ -30,6 +30,10 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
             "ema": None,
             "early_stop": None,
             "label_smoothing": 0.0,
+            "class_weight": None,
+            "augment": None,
+            "mixup": 0.0,
+            "cutmix": 0.0,
         },
         summary="Train every weight from random values: the baseline that transfer has to beat.",
     )

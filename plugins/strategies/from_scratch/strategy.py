@@ -6,11 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.adapt.strategy import Batch, Context, Gradient, Model, below_one, check_types, one_of, task_loss
-from zoo.data.task import CLASSES
-from zoo.errors import UsageError
+from zoo.adapt.strategy import Batch, Context, Model, check_types, one_of
+from zoo.adapt.supervised import Supervised
 
 #: What an option says that leaves its value to the recipe.
 RECIPE: Final = "recipe"
@@ -40,14 +39,13 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromScratch(Gradient):
+class FromScratch(Supervised):
     """Every weight is trained from random values; BatchNorm learns its statistics.
 
     Args:
         recipe: the values of all options below that are left at "recipe". "default": AdamW, peak learning rate 1e-3,
             cosine, decay 0.01, clipping at 1, at least 20 epochs. "article": the source article's own training, plain
             SGD at a constant 0.01 for ten epochs, without momentum, decay or clipping.
-        label_smoothing: of the cross-entropy, in [0, 1).
     """
 
     recipe: str = "default"
@@ -58,7 +56,6 @@ class FromScratch(Gradient):
     momentum: float | Recipe = RECIPE
     schedule: str = RECIPE
     clip: float | Recipe | None = RECIPE
-    label_smoothing: float = 0.0
 
     needs: ClassVar[frozenset[str]] = frozenset({"random-weights"})
     min_epochs: ClassVar[int] = 20
@@ -66,7 +63,6 @@ class FromScratch(Gradient):
     def __post_init__(self) -> None:
         check_types(self)
         one_of(self, "recipe", *RECIPES)
-        below_one(self, "label_smoothing")
         options = self._settled()
         if options:
             dataclasses.replace(self, **options)  # the values given and the recipe's are checked together
@@ -75,9 +71,12 @@ class FromScratch(Gradient):
 
     def resolve(self, context: Context) -> FromScratch:
         """Fill in the recipe."""
-        if self.label_smoothing and context.task.kind != CLASSES:
-            raise UsageError(f"label_smoothing is for classes; these targets are {context.task.kind}")
+        self.check_task(context.task)
         return dataclasses.replace(self, **self._settled())
+
+    def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
+        """The weights of the classes, where there are some."""
+        return self.weights(context)
 
     def freezes_batchnorm(self, context: Context) -> bool:
         """Random statistics have to be learned."""
@@ -85,7 +84,7 @@ class FromScratch(Gradient):
 
     def loss(self, model: Model, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss."""
-        return {"loss": task_loss(model(batch.x), batch.y, context.task, label_smoothing=self.label_smoothing)}
+        return {"loss": self.supervised_loss(model, batch, context)}
 
     def _settled(self) -> dict[str, Any]:
         return {name: value for name, value in RECIPES[self.recipe].items() if getattr(self, name) == RECIPE}

@@ -20,7 +20,7 @@ from zoo.catalog.registry import default
 from zoo.catalog.targets import load
 from zoo.data import loading
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION
-from zoo.errors import UsageError
+from zoo.errors import TrainingError, UsageError
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "head", "projection")
 
@@ -47,6 +47,77 @@ class TestStageFactors:
         assert "stem, layer1, layer2, layer3" in caught.value.hint
 
 
+class TestGradual:
+    """One stage more in each epoch, the top first."""
+
+    def live(self, epoch: int, freeze: str = "none") -> list[str]:
+        factors = FineTune(unfreeze="gradual", freeze=freeze).trainable(epoch, STAGES)
+        return [stage for stage, factor in factors.items() if factor]
+
+    def test_top_first(self) -> None:
+        assert self.live(0) == ["head", "projection"]
+        assert self.live(1) == ["layer3", "head", "projection"]
+        assert self.live(4) == self.live(9) == list(STAGES)
+
+    def test_down_to_the_boundary(self) -> None:
+        assert self.live(1, "layer2") == self.live(7, "layer2") == ["layer3", "head", "projection"]
+        assert self.live(0, "all") == self.live(3, "all") == ["head", "projection"]
+
+    def test_the_rates_are_those_of_the_end(self) -> None:
+        made = FineTune(unfreeze="gradual", layer_decay=0.5)
+        assert made.trainable(2, STAGES) == {**stage_factors(STAGES, "none", 0.5), "stem": 0.0, "layer1": 0.0}
+
+    def test_as_many_epochs_as_it_takes(self) -> None:
+        many = (*(f"block{i}" for i in range(11)), "head", "projection")
+        assert FineTune(unfreeze="gradual").least_epochs(many) == 12
+        assert FineTune(unfreeze="gradual", freeze="block5").least_epochs(many) == 6
+        assert FineTune(unfreeze="gradual").least_epochs(STAGES) == FineTune().least_epochs(many) == 5
+
+    @pytest.mark.parametrize(("epochs", "said"), [(2, True), (3, False), (None, False)])
+    def test_too_few_epochs_are_said(self, epochs: int | None, said: bool) -> None:
+        told = context(notes=[])
+        FineTune(unfreeze="gradual", epochs=epochs, init="random").prepare(model(), told)
+        assert bool(told.notes) == said
+
+    @pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+    @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+    def test_a_stage_stays_to_the_bit_until_its_turn(self, batchnorm: str, optimizer: str) -> None:
+        """`Tiny` has the stages stem (conv, norm), layer1 and head."""
+        seen = []
+        strategy = FineTune(unfreeze="gradual", epochs=4, batchnorm=batchnorm, optimizer=optimizer, init="random")
+        made, given = model(), batch(rows=24)
+
+        def note(epoch: int, metrics: dict) -> None:
+            seen.append({name: tensor.clone() for name, tensor in made.state_dict().items()})
+
+        begin = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+        parts = [loading.Batch(given.x[rows], given.y[rows], rows) for rows in torch.arange(24).split(8)]
+        train(made, strategy, lambda epoch: parts, context(rows=24), steps_per_epoch=3, on_epoch=note)
+        joins = {"head": 0, "backbone.layer1": 1, "backbone.conv": 2, "backbone.norm": 2}
+        for name, tensor in begin.items():
+            first = next((epoch for prefix, epoch in joins.items() if name.startswith(prefix)), None)
+            statistics = "running" in name or "num_batches" in name
+            for epoch, state in enumerate(seen):
+                moved = not torch.equal(state[name], tensor)
+                if first is None or epoch < first or (statistics and batchnorm == "frozen"):
+                    assert not moved, (name, epoch)
+                elif epoch > first and name.endswith("weight"):
+                    assert moved, (name, epoch)
+
+    def test_what_is_written_to_too_early_is_found(self) -> None:
+        """The check runs when a stage joins, and names the tensor."""
+
+        class Meddling(FineTune):
+            def loss(self, model, batch, context):
+                if batch.epoch == 1:
+                    with torch.no_grad():
+                        model.backbone.module.conv.weight.add_(1e-3)
+                return super().loss(model, batch, context)
+
+        with pytest.raises(TrainingError, match=r"backbone\.conv\.weight"):
+            fit(Meddling(unfreeze="gradual", epochs=4, init="random"))
+
+
 class TestOptions:
     def test_the_spec_tells_the_truth(self) -> None:
         spec = default().strategy("fine-tune")
@@ -56,7 +127,7 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         "option",
-        [{"init": "warm"}, {"batchnorm": "off"}, {"layer_decay": 0}, {"label_smoothing": 1.0},
+        [{"init": "warm"}, {"unfreeze": "slowly"}, {"batchnorm": "off"}, {"layer_decay": 0}, {"label_smoothing": 1.0},
          {"label_smoothing": -0.1}, {"lr": 0.0}, {"epochs": 0}, {"clip": 0.0}],
     )  # fmt: skip
     def test_impossible(self, option: dict) -> None:
