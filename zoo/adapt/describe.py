@@ -44,6 +44,7 @@ def describe(learner: Learner, *, embed: bool = True) -> dict[str, Any]:
             "embedded": embed,
         },
         "metrics": learner.evaluation.as_json(),
+        "trainable_params": learner.record.get("trainable_params"),
         "seconds": learner.record["seconds"],
         "notes": learner.notes,
     }

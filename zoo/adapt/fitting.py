@@ -40,6 +40,7 @@ def solve(learner: Learner, network: Network, context: Context) -> Model:
     found, targets = context.features()
     head = learner.strategy.solve(found, targets, context)
     allowed = allowed | learner.strategy.finish(network, context)
+    context.facts["trainable_params"] = sum(parameter.numel() for parameter in head.parameters())
     after = tensor_hashes(network)
     if changed := [name for name in before if before[name] != after[name] and name not in allowed]:
         raise TrainingError(f"the frozen tensor {changed[0]!r} changed while a closed form was solved")

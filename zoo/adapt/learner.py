@@ -276,7 +276,7 @@ class Learner:
             model, history = train_model(self, network, rows, context, progress, run)
         spent = time.perf_counter() - start
         seconds = {"features": sum(passes), "fit": spent - sum(passes)}
-        return model, history, {"seconds": seconds, "resolved": context.resolved}
+        return model, history, {"seconds": seconds, "resolved": context.resolved, **context.facts}
 
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:
@@ -417,6 +417,7 @@ class Learner:
             "strategy": self.strategy_name,
             "seed": self.seed,
             "metrics": self.evaluation.headline(),
+            "trainable_params": self.record.get("trainable_params"),
             "seconds": self.record["seconds"],
             "device": str(self.placement.device),
             "precision": self.placement.precision,

@@ -84,6 +84,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "metrics.calibration?": (dict, NoneType),
     "metrics.curves?": (dict, NoneType),
     "metrics.guard?": (dict, NoneType),
+    "trainable_params?": (int, NoneType),
     "seconds": (dict,),
     "notes": (list,),
 }
@@ -105,6 +106,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "preprocessing.crop_pct": (0.01, 2),
     "seed": (0, 2**32 - 1),
     "metrics.n": (0, 2**63),
+    "trainable_params": (0, 2**63),
 }
 #: Pixels a side.
 _SIDE: Final = 16_384

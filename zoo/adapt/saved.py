@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
+from zoo.adapt.deltas import completed, differences, low_rank_changes
 from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
@@ -163,8 +164,9 @@ def load(
     where = run / _TENSORS
     tensors = read_tensors(where)
     source = _source(composition, record, registry, backbone)
+    changes = {} if composition["embedded"] else low_rank_changes(tensors, where)
     if not composition["embedded"]:
-        tensors = {**_source_tensors(source, composition), **tensors}
+        tensors = completed(tensors, _source_tensors(source, composition), changes, where)
     with registry.blaming(composition["backbone"].get("plugin")):
         network = _network(source, record, _under("backbone.", tensors), where)
         filled = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
@@ -180,8 +182,10 @@ def load(
             "data": record["data"],
             "seconds": record["seconds"],
             "resolved": composition["strategy"].get("resolved", {}),
+            "trainable_params": record.get("trainable_params"),
         },
     )
+    learner.model.low_rank |= changes
     learner.notes = list(record["notes"])
     learner.call = dict(record.get("call", {}))
     return learner
@@ -364,7 +368,7 @@ def _source_tensors(source: NamedSource | ModuleSource, composition: Mapping[str
             why=f"sha256 {network.weights_id}, the run says {weights['sha256']}",
         )
     without_head(network.module, ",".join(network.head_names))
-    return {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+    return network.state_dict()
 
 
 def _deltas(learner: Learner, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -379,13 +383,7 @@ def _deltas(learner: Learner, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             why="Whoever loads the run has to find them by name.",
             hint="Register the file (zoo register), or save with embed=True.",
         )
-    before = source.network().state_dict()
-    kept = {}
-    for name, tensor in tensors.items():
-        given = before.get(name.removeprefix("backbone.")) if name.startswith("backbone.") else None
-        if given is None or not torch.equal(given, tensor.cpu()):
-            kept[name] = tensor
-    return kept
+    return differences(tensors, source.network().state_dict(), learner.model.low_rank)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

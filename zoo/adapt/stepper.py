@@ -114,7 +114,7 @@ class Stepper:
         if raw.y is None:
             raise TrainingError("these rows have no targets")
         y = raw.y.to(placement.device, non_blocking=True)
-        return Batch(to_device(raw.x, placement), y, raw.index, epoch)
+        return Batch(to_device(raw.x, placement), y, raw.index, epoch, self.done / self.steps)
 
     def _forward(self, batch: Batch) -> dict[str, Tensor]:
         try:

@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.adapt.changes import Change, changed_features
 from zoo.adapt.heads import Head, build_head, check_head
+from zoo.adapt.lowrank import LowRank
 from zoo.adapt.options import at_least_zero, below_one, check_types, one_of, positive
 from zoo.data.augment import Policy
 from zoo.data.task import CLASSES, REGRESSION, Task
@@ -32,9 +34,11 @@ from zoo.models.stages import HEAD
 __all__ = [
     "UNLABELLED",
     "Batch",
+    "Change",
     "ClosedForm",
     "Context",
     "Gradient",
+    "LowRank",
     "Model",
     "TeacherOutputs",
     "at_least_zero",
@@ -60,12 +64,14 @@ class Batch:
         y: (N,) class indices, or (N, C) floats. Rows without a label hold `UNLABELLED` (or NaN).
         index: (N,) row numbers in the training rows, on the CPU, for what is known per sample (a teacher's outputs).
         epoch: counted from 0.
+        progress: part of the fit's steps that are done, in [0, 1).
     """
 
     x: Any
     y: Tensor
     index: Tensor
     epoch: int = 0
+    progress: float = 0.0
 
     @property
     def labelled(self) -> Tensor:
@@ -115,6 +121,7 @@ class Context:
         pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
         resolved: the training loop writes here what it settled of the options left open, such as lr and epochs.
+        facts: the fit writes here what its record keeps of it: `trainable_params`.
     """
 
     task: Task
@@ -130,12 +137,17 @@ class Context:
     pretrained: bool = False
     notes: list[str] = field(default_factory=list)
     resolved: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Model(nn.Module):
     """A backbone and a head: what a gradient strategy trains and what a fitted learner predicts with.
 
     Tensors are named `backbone.*`, `head.*` and `extras.NAME.*`.
+
+    Attributes:
+        low_rank: changes of the backbone's tensors since the source that `add` was told, by the backbone's names; a
+            run saved with `embed=False` keeps them instead of the tensors.
     """
 
     def __init__(self, backbone: Network, head: nn.Module, extras: Mapping[str, nn.Module] | None = None) -> None:
@@ -143,14 +155,26 @@ class Model(nn.Module):
         self.backbone = backbone
         self.head = head
         self.extras = nn.ModuleDict(extras or {})
+        self.low_rank: dict[str, LowRank] = {}
 
     def features(self, x: Any) -> Tensor:
-        """(N, D) at the backbone's tap."""
-        return self.backbone.features(x)
+        """(N, D) at the backbone's tap, with the tensors that an extra module (`Change`) has instead of its own."""
+        instead: dict[str, Tensor] = {}
+        for extra in self.extras.values():
+            if isinstance(extra, Change):
+                instead |= extra.tensors(self.backbone)
+        return changed_features(self.backbone, instead, x) if instead else self.backbone.features(x)
 
     def forward(self, x: Any) -> Tensor:
         """(N, C) outputs: logits, or numbers for regression."""
-        return self.head(self.backbone.features(x))
+        return self.head(self.features(x))
+
+    @torch.no_grad()
+    def add(self, name: str, change: LowRank) -> None:
+        """Change a tensor of the backbone, which still is the source's, and remember how."""
+        tensor = self.backbone.get_parameter(name)
+        tensor.copy_(change.added_to(tensor))
+        self.low_rank[name] = change
 
     def stages(self) -> dict[str, list[str]]:
         """Parameter names by stage: the backbone's up to the tap, then "head", then one stage per extra module.

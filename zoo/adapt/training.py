@@ -49,7 +49,8 @@ def train(
     on_resume: OnResume | None = None,
     inner: Callable[[], float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open.
+    """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open,
+    and `context.facts` how many parameters were trained.
 
     Dropout is active in trained stages only; biases and norms do not decay. Where BatchNorm trains, a last batch of
     one row joins the one before it.
@@ -95,6 +96,7 @@ def train(
         steps_per_epoch -= 1
     plan = _Plan(model, strategy, steps_per_epoch, freeze_batchnorm=freeze_batchnorm, joins=joins)
     context.resolved.update(_settled(given, strategy, plan.epochs))
+    context.facts["trainable_params"] = plan.parameters(model)
     with (
         left_as_found(model),
         accelerated(context.placement) as accelerator,
@@ -148,6 +150,11 @@ class _Plan:
         self.freeze_batchnorm: Final = freeze_batchnorm
         #: Whether a last batch of one row joins the one before it.
         self.joins: Final = joins
+
+    def parameters(self, model: Model) -> int:
+        """How many numbers are trained in some epoch, head and extra modules included."""
+        trained = {name for names in self.stages.values() for name in names}
+        return sum(parameter.numel() for name, parameter in model.named_parameters() if name in trained)
 
 
 class _Loop:

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from zoo_plugins.strategies.linear_probe.start import start_at_probe
 
-from zoo.adapt.heads import hidden_units
-from zoo.adapt.solve import solve_head
 from zoo.adapt.strategy import Batch, Context, Gradient, Model, at_least_zero, one_of, positive
 from zoo.adapt.supervised import Supervised
 from zoo.errors import UsageError
@@ -69,9 +67,8 @@ class Tuning(Gradient):
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
         """Give the head the probe's solution, where `init` says so and the head is not one of your own."""
-        if self.init == "probe" and isinstance(self.head, str) and context.features is not None:
-            solved = _probe(self.head, *context.features(), context)
-            model.head.load_state_dict(solved.state_dict())
+        if self.init == "probe":
+            start_at_probe(model, self.head, context)
         needed = self._live(tuple(model.stages()))
         if self._gradual and self.epochs is not None and self.epochs < needed:
             context.notes.append(
@@ -222,15 +219,6 @@ def stage_factors(stages: tuple[str, ...], freeze: str, layer_decay: float) -> d
     return {
         stage: 0.0 if place < boundary else layer_decay ** max(0, head - place) for place, stage in enumerate(stages)
     }
-
-
-def _probe(head: str, features: Tensor, targets: np.ndarray, context: Context) -> nn.Module:
-    hidden = hidden_units(head)
-    if hidden is None:
-        return solve_head(features, targets, context.task, seed=context.seed)
-    from zoo_plugins.strategies.linear_probe.mlp import train_mlp
-
-    return train_mlp(features, targets, context.task, hidden, seed=context.seed)
 
 
 def _settle(option: str, automatic: str) -> str:
