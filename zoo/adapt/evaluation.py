@@ -27,7 +27,7 @@ Z95: Final = 1.959963984540054
 SHOWN: Final = 20
 _HEAD: Final = ("primary", "accuracy", "interval", "n", "split")
 #: Fields that are objects or None.
-_MORE: Final = ("calibration", "curves", "guard")
+_MORE: Final = ("calibration", "curves", "guard", "beside")
 #: Scores of the first line that is printed; those measured in detail have a line of their own.
 _FIRST: Final = ("accuracy", "f1", "r2", "rmse", "mae", "mean_average_precision", "log_loss")
 #: How scores are called in print, where not by their name.
@@ -54,6 +54,7 @@ class Evaluation:
         calibration: whether probabilities keep their word (`zoo.adapt.calibration`); None unless measured in detail.
         curves: for two classes, measured in detail: `positive` (the second class), `roc` and `pr`, as lists of points.
         guard: the verdict of a comparison with baselines (see `zoo.choose.guard.Guard.as_json`), where one was made.
+        beside: name -> the headline of something else on the same rows, where the strategy has it judged too.
     """
 
     primary: str
@@ -66,6 +67,7 @@ class Evaluation:
     calibration: Mapping[str, Any] | None = None
     curves: Mapping[str, Any] | None = None
     guard: Mapping[str, Any] | None = None
+    beside: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -78,7 +80,7 @@ class Evaluation:
         return float(self.scores[self.primary] or 0.0)
 
     def headline(self) -> dict[str, Any]:
-        """The primary score and what it stands on: primary, accuracy, interval, n, split (and r2, rmse ...)."""
+        """The primary score and what it stands on: primary, accuracy, interval, n, split (and r2, rmse ..., beside)."""
         head = {
             "primary": self.primary,
             "accuracy": self.accuracy,
@@ -86,7 +88,8 @@ class Evaluation:
             "n": self.n,
             "split": self.split,
         }
-        return {**head, **{name: score for name, score in self.scores.items() if name not in head}}
+        scores = {name: score for name, score in self.scores.items() if name not in head}
+        return {**head, **scores, **({"beside": dict(self.beside)} if self.beside else {})}
 
     def as_json(self) -> dict[str, Any]:
         """All of it, in types that JSON has."""
@@ -158,7 +161,17 @@ class Evaluation:
             if scaled := self.calibration["temperature"]:
                 text += f" ({scaled['ece']:.3f} at a temperature of {scaled['value']:.2f}, fitted on other rows)"
             said.append(text)
-        return said
+        return [*said, *(self._next_to(name) for name in self.beside or {})]
+
+    def warnings(self) -> list[str]:
+        """A sentence on each figure beside this one that is better."""
+        worse = {name: one for name, one in (self.beside or {}).items() if (one[self.primary] or 0.0) > self.value}
+        ours = f"this fit reports {self.primary} {self.value:.3f}"
+        return [f"{ours}, and {self._next_to(name)}: it did not help" for name in worse]
+
+    def _next_to(self, name: str) -> str:
+        figures = (self.beside or {})[name]
+        return f"{name} has {self.primary} {_shown(figures[self.primary])} on the same rows"
 
     def mistaken(self) -> dict[str, str]:
         """Class -> the class that its rows are most often taken for, and how often: "bee (3)"; "" where never."""

@@ -192,9 +192,12 @@ class Learner:
                 return self._take(run.path)
             notes = [*self.advice, *self.source.notes, *rows.notes]
             with seeded(self.seed), deterministic():
-                model, history, facts = self._learn(network, rows, notes, progress, run)
+                model, history, facts, figures = self._learn(network, rows, notes, progress, run)
             outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
+        if figures:
+            evaluation = replace(evaluation, beside=figures)
+            notes += evaluation.warnings()
         facts["seconds"]["total"] = time.perf_counter() - began
         self.notes = [*notes, *self.store.said()]
         self.run = run.path if run else None
@@ -238,7 +241,7 @@ class Learner:
 
     def _learn(
         self, network: Network, rows: Rows, notes: list[str], progress: Progress | None, run: UnderWay | None
-    ) -> tuple[Model, list[dict[str, Any]], dict[str, Any]]:
+    ) -> tuple[Model, list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
         passes: list[float] = []
 
         def timed(split: Split, what: str) -> Tensor:
@@ -254,6 +257,13 @@ class Learner:
             split = rows.unlabelled if which == "target" else rows.train
             return Inputs.of(network, split, self.placement, batch_size=self.batch_size, most=most)
 
+        figures: dict[str, Any] = {}
+
+        def beside(name: str, head: torch.nn.Module) -> None:
+            outputs = self._outputs(Model(network, head.to(self.placement.device)), rows.report, progress)
+            found = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
+            figures[name] = found.headline()
+
         context = Context(
             task=rows.task,
             placement=self.placement,
@@ -264,6 +274,7 @@ class Learner:
             teacher=self._teacher(network, rows, notes, progress),
             target=(lambda: timed(rows.unlabelled, "target")) if len(rows.unlabelled) else None,
             inputs=inputs,
+            beside=beside,
             source_head=network.source_head,
             pretrained=self.source.pretrained,
             notes=notes,
@@ -276,7 +287,7 @@ class Learner:
             model, history = train_model(self, network, rows, context, progress, run)
         spent = time.perf_counter() - start
         seconds = {"features": sum(passes), "fit": spent - sum(passes)}
-        return model, history, {"seconds": seconds, "resolved": context.resolved, **context.facts}
+        return model, history, {"seconds": seconds, "resolved": context.resolved, **context.facts}, figures
 
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:

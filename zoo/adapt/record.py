@@ -84,6 +84,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "metrics.calibration?": (dict, NoneType),
     "metrics.curves?": (dict, NoneType),
     "metrics.guard?": (dict, NoneType),
+    "metrics.beside?": (dict, NoneType),
     "trainable_params?": (int, NoneType),
     "seconds": (dict,),
     "notes": (list,),

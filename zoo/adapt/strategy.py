@@ -117,6 +117,8 @@ class Context:
         target: call it for features (M, D) of the unlabelled target rows, for strategies that need "target".
         inputs: `inputs("train", most)` and, with a target, `inputs("target", most)` give batches of inputs on the
             device, again and again, of at most so many rows (None = all), which are chosen by their hashes.
+        beside: `beside(name, head)` judges a head on the features of the reported rows, as the network is now; the
+            figures stand beside the fit's own, and are told to nobody before it ends.
         source_head: the classifier that came with the weights, or None.
         pretrained: whether the backbone came with weights.
         notes: add sentences here that the user should read.
@@ -133,6 +135,7 @@ class Context:
     teacher: TeacherOutputs | None = None
     target: Callable[[], Tensor] | None = None
     inputs: Callable[[str, int | None], Iterable[Any]] | None = None
+    beside: Callable[[str, nn.Module], None] | None = None
     source_head: nn.Module | None = None
     pretrained: bool = False
     notes: list[str] = field(default_factory=list)

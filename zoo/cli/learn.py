@@ -232,6 +232,7 @@ def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:
         console.print(
             f"{seconds['total']:.1f} s in all ({seconds['features']:.1f} s features, {seconds['fit']:.1f} s fit), "
             f"{facts['device']}, {facts['precision']}"
+            + ("" if facts["trainable_params"] is None else f"; {facts['trainable_params']:,} parameters trained")
         )
         console.print(f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} PICTURE")
         if "published" in facts:

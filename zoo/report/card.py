@@ -47,6 +47,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         "",
         f"{_headline(metrics)} These rows chose nothing: no epoch, no regulariser, no checkpoint.",
         "",
+        *_beside(metrics),
         *_per_class(metrics),
         "## What it is made of",
         "",
@@ -57,6 +58,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         *([f"| trained on | {_cell(weights['trained_on'])} |"] if weights and weights["trained_on"] else []),
         *([f"| licence of the weights | {_cell(licence or UNSTATED)} |"] if weights else []),
         f"| strategy | {method}" + _plugin(strategy) + f": {_code(json.dumps(strategy['options']))} |",
+        *_trained(record),
         f"| tap | {_cell(backbone['tap'] or 'the input of the classifier')} |",
         f"| data | {_cell(data['name'])}, fingerprint {_code(data['fingerprint'])}, rows {_rows(data['rows'])} |",
         f"| seed, device, precision | {record['seed']}, {record['device']}, {record['precision']} |",
@@ -136,6 +138,16 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     if interval := metrics.get("interval"):
         text += f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
     return f"{text} on {metrics['n']} rows of {_code(metrics['split'])}."
+
+
+def _beside(metrics: Mapping[str, Any]) -> list[str]:
+    lines = [f"- {_cell(name)}: {_headline(figures)}" for name, figures in (metrics.get("beside") or {}).items()]
+    return ["Beside it:", "", *lines, ""] if lines else []
+
+
+def _trained(record: Mapping[str, Any]) -> list[str]:
+    count = record.get("trainable_params")
+    return [] if count is None else [f"| parameters trained, head included | {count:,} |"]
 
 
 def _per_class(metrics: Mapping[str, Any]) -> list[str]:
