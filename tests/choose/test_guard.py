@@ -13,7 +13,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import RidgeClassifierCV
 
 import zoo
-from zoo.choose.guard import bootstrap, training_rows
+from zoo.adapt.again import find_again
+from zoo.choose.guard import bootstrap
 from zoo.errors import DataError
 
 Publish = Callable[[str, float], None]
@@ -119,13 +120,13 @@ def test_training_rows_are_found_again_and_proved(published: Publish, photos: Pa
     published("good", 1.0)
     run = zoo.compose("tiny.good", "linear-probe", seed=3).fit(photos, labels_per_class=6).save(tmp_path / "run")
     again = zoo.load(run)
-    assert len(training_rows(again)) == 12
+    assert len(find_again(again).train) == 12
     assert again.evaluate(photos, guard=True).guard["notes"][0].startswith("12 of 24 rows were learned from")
     (photos / "red" / "00.png").unlink()
     with pytest.raises(DataError, match="not the data"):
-        training_rows(again)
+        find_again(again)
     with pytest.raises(DataError, match="cannot be read"):
-        training_rows(again, tmp_path / "nowhere")
+        find_again(again, tmp_path / "nowhere")
     learner = zoo.compose("tiny.good", "linear-probe").fit(pictures(30, 0))
     with pytest.raises(DataError, match="as objects"):
         learner.evaluate(pictures(30, 1), guard=True)

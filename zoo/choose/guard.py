@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from zoo.adapt import ridge
+from zoo.adapt.again import find_again
 from zoo.adapt.evaluation import wilson
-from zoo.adapt.rows import SPLITS, split_id
 from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
 from zoo.adapt.spectrum import decompose
@@ -20,11 +20,8 @@ from zoo.adapt.targets import target_columns
 from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
-from zoo.data.open import open_data
 from zoo.data.preprocess import reader
-from zoo.data.split import choose
 from zoo.data.task import CLASSES, REGRESSION, Task
-from zoo.errors import DataError, NotFoundError, UsageError
 from zoo.models.network import Network
 
 if TYPE_CHECKING:
@@ -137,7 +134,7 @@ def guard(
         DataError: the training data is not the one that the learner was fitted on, or is nowhere.
     """
     task, targets = learner.task, np.asarray(test.targets)
-    learned = train if isinstance(train, Split) else training_rows(learner, train)
+    learned = train if isinstance(train, Split) else find_again(learner, train).train
     notes: list[str] = []
     if leaked := len(set(learned.digests()) & set(test.digests())):
         notes.append(f"{leaked} of {len(test)} rows were learned from: this verdict is too good")
@@ -159,39 +156,6 @@ def guard(
         _advice(verdict, best, len(test), learner),
         tuple(notes),
     )
-
-
-def training_rows(learner: Learner, given: Any = None) -> Split:
-    """The labelled rows that a learner learned from, found again and proved by their hashes.
-
-    Raises:
-        DataError: they are nowhere, or have changed.
-    """
-    call, record = learner.call, learner.record["data"]
-    place = call.get("data") if given is None else given
-    if place is None or isinstance(place, Mapping):
-        raise DataError(
-            "the data that this learner was fitted on was given as objects, and is not at hand",
-            hint="Give it again: evaluate(test, guard=True, train=DATA) or --train DATA.",
-        )
-    try:
-        data = open_data(place, task_classes=learner.task, skip_bad=bool(call.get("skip_bad")))
-    except (NotFoundError, UsageError) as error:
-        raise DataError(
-            f"the data that this learner was fitted on cannot be read: {error.message}",
-            hint="Say where it is now: --train DATA.",
-        ) from error
-    val = call.get("val")
-    # Another data set to report on leaves all of train to be learned from, whatever it was.
-    reported = val if val is None or (isinstance(val, str) and val in (*SPLITS, *data.splits)) else data
-    rows = choose(data, reported, labels_per_class=call.get("labels_per_class"), seed=learner.seed).train
-    if split_id(rows) != record["split_ids"]["train"]:
-        raise DataError(
-            f"{data.name} is not the data that this learner was fitted on",
-            why="The fingerprint of its training rows differs from the one in run.json.",
-            hint="Give the data as it was: --train DATA; or fit again.",
-        )
-    return rows
 
 
 def _baselines(
