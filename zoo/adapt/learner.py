@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,6 +115,8 @@ class Learner:
         self.run: Path | None = None
         #: The command that goes on with a fit of this learner, without `-o RUN`; None = `zoo fit --resume`.
         self.again: str | None = None
+        #: run.json of the run it was loaded from.
+        self.saved: Mapping[str, Any] | None = None
         self.notes: list[str] = []
 
     # -- learning --------------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ class Learner:
         """
         began = time.perf_counter()
         self.batch_size = batch_size
-        self.run = None
+        self.run = self.saved = None
         rows = gather(
             train,
             val,
@@ -456,6 +458,44 @@ class Learner:
 
         self._fitted()
         return save(self, Path(run), embed=embed)
+
+    def report(
+        self,
+        path: str | Path,
+        data: Any = None,
+        *,
+        guard: bool = False,
+        audit: bool = True,
+        map: str | None = "tsne",
+        explain: int = 4,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write an HTML page of one file: figures, charts, mistakes, the data, composition, how to reproduce it.
+
+        Args:
+            path: the page; one that an earlier call wrote is replaced.
+            data: the data of the fit, if it moved, or other labelled data; None = where the record says.
+            guard: compare with baselines that borrow nothing.
+            audit: look at the data too.
+            map: how features are laid out: "tsne", "pca", or None for no map.
+            explain: how many predictions are explained by covering parts of their pictures.
+            skip_bad: go on without the samples of `data` that cannot be read.
+            progress: called with (what, done, total).
+
+        Raises:
+            UsageError: something else is at `path`.
+            DataError: `data` does not fit. Data of the fit that is gone or has changed is no error: the page says so.
+        """
+        from zoo.report.report import write_report
+
+        self._fitted()
+        return Path(
+            write_report(
+                self, path, data, guard=guard, audit=audit, map=map, explain=explain, skip_bad=skip_bad,
+                progress=progress,
+            )["path"]
+        )  # fmt: skip
 
     def publish(
         self, name: str, *, license: str | None = None, replace: bool = False, default: bool | None = None

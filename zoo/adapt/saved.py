@@ -188,6 +188,7 @@ def load(
     learner.model.low_rank |= changes
     learner.notes = list(record["notes"])
     learner.call = dict(record.get("call", {}))
+    learner.saved = record
     return learner
 
 

@@ -38,6 +38,7 @@ VERBS: Final = {
     "predict": "use",
     "export": "export",
     "push": "export",
+    "report": "report",
     "catalog": "report",
     "rank": "choose",
     "audit": "choose",

@@ -1,0 +1,68 @@
+"""An audit as a section of a report: what was found, with the pictures that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from zoo.report.evidence import Evidence
+from zoo.report.pictures import Picture, picture_of
+
+#: Kinds of findings -> what they are called.
+_KINDS: Final = {
+    "unreadable": "Unreadable",
+    "odd": "Odd",
+    "leakage": "Leakage between splits",
+    "duplicates": "Exact copies",
+    "near_duplicates": "Near copies",
+    "label_suspects": "Labels to look at",
+}
+#: Kinds that are shown as two pictures side by side.
+_PAIRS: Final = ("leakage", "duplicates", "near_duplicates")
+#: Findings of a kind that are shown, with pictures and without.
+_SHOWN: Final = 8
+_LISTED: Final = 12
+
+
+def found_in(evidence: Evidence) -> dict[str, Any] | None:
+    """What the template shows of an audit."""
+    found = evidence.audit
+    if found is None:
+        return None
+    kinds = [_kind(kind, getattr(found, kind), evidence) for kind in _KINDS if getattr(found, kind)]
+    splits = list(dict.fromkeys(name for counts in found.classes.values() for name in counts))
+    total = sum(len(getattr(found, kind)) for kind in _KINDS)
+    return {
+        "words": f"{found.rows:,} samples were looked at; {total or 'no'} findings about single ones"
+        + (f", and {len(found.shifts)} about classes or splits." if found.shifts else "."),
+        "shortcuts": [evidence.shorter(one["words"]) for one in found.shifts],
+        "kinds": kinds,
+        "splits": splits,
+        "classes": [(name, [counts.get(split, 0) for split in splits]) for name, counts in found.classes.items()],
+        "notes": [evidence.shorter(note) for note in found.notes],
+    }
+
+
+def _kind(kind: str, findings: list[dict[str, Any]], evidence: Evidence) -> dict[str, Any]:
+    pairs = kind in _PAIRS
+    pictures = []
+    for one in findings[:_SHOWN]:
+        seen = [_picture(place, evidence) for place in ((one, one["same_as"]) if pairs else (one,))]
+        if all(seen):
+            pictures.append({"pictures": seen, "words": evidence.shorter(one["words"])})
+    lines = [] if pictures else [evidence.shorter(one["words"]) for one in findings[:_LISTED]]
+    left = len(findings) - max(len(pictures), len(lines))
+    return {
+        "name": _KINDS[kind],
+        "n": len(findings),
+        "pairs": pairs,
+        "pictures": pictures,
+        "lines": lines,
+        "left": f"... and {left} more; zoo audit --fix-list writes all." if left else "",
+    }
+
+
+def _picture(place: Mapping[str, Any], evidence: Evidence) -> Picture | None:
+    if evidence.data is None or place.get("index") is None:
+        return None
+    return picture_of(evidence.data.splits[place["split"]], place["index"])
