@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import Tensor
 
-from zoo.adapt.features import tensor_hashes
+from zoo.adapt.features import tensor_hashes, to_device
+from zoo.adapt.front import Front
 from zoo.adapt.heads import build_head
 from zoo.adapt.inner import inner_loss
 from zoo.adapt.memory import OutOfMemoryError
@@ -18,9 +20,11 @@ from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model
 from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay
 from zoo.data import loading
-from zoo.data.preprocess import reader
+from zoo.data.dataset import Split
+from zoo.data.preprocess import Reader, reader
 from zoo.errors import TrainingError
 from zoo.models.network import Network
+from zoo.models.stages import HEAD
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
@@ -79,13 +83,16 @@ def train(
         inner = None
         if held is not None:
             inner = inner_loss(model, loading.batches(held, read, size), rows.task, learner.placement)
+        front, kept = None, None
+        if strategy.keeps_front():
+            front, kept = _front(model, strategy, rows, context, read, size, progress)
         if run is not None:
             run.begin_history([])
         try:
             history = train_model(
                 model,
                 dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
-                rows.epochs(seen, size, learner.seed, policy),
+                rows.epochs(seen, size, learner.seed, policy, kept),
                 context,
                 steps_per_epoch=rows.steps(size),
                 on_epoch=on_epoch,
@@ -93,6 +100,7 @@ def train(
                 checkpoints=run.checkpoints if run else None,
                 on_resume=on_resume,
                 inner=inner,
+                front=front,
             )
             break
         except OutOfMemoryError as error:
@@ -108,6 +116,34 @@ def train(
         context.resolved["batch_size"] = size
     context.notes.extend(run.checkpoints.skipped if run else ())
     return model, history
+
+
+def _front(
+    model: Model,
+    strategy: Gradient,
+    rows: Rows,
+    context: Context,
+    read: Reader,
+    size: int,
+    progress: Progress | None,
+) -> tuple[Front | None, Split | None]:
+    """The stages that no epoch trains, and what they give for each row; neither where that cannot be kept."""
+    stages = tuple(model.stages())
+    last = strategy.least_epochs(stages) if strategy.epochs is None else strategy.epochs
+    trained = [strategy.trainable(epoch, stages) for epoch in range(last)]
+    first = min(stages.index(stage) for factors in trained for stage, factor in factors.items() if factor > 0)
+    frozen = stages[: min(first, stages.index(HEAD))]
+    if not frozen:
+        return None, None
+    model.to(memory_format=context.placement.memory_format)
+    front = Front(model, frozen)
+    kept = None
+    two = next(iter(loading.batches(rows.all, read, min(2, len(rows.all)))))
+    if front.fits(to_device(two.x, context.placement), context.placement):
+        told = partial(progress, "frozen") if progress else None
+        kept = front.keep(rows.all, read, context.placement, size, told)
+    context.resolved["kept_up_to"] = frozen[-1] if kept else None
+    return (front, kept) if kept else (None, None)
 
 
 def _first_size(run: UnderWay | None) -> int:

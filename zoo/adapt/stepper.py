@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.adapt.features import to_device
+from zoo.adapt.front import Front
 from zoo.adapt.optim import make_optimizer, parameter_groups, set_rates
 from zoo.adapt.randomness import RandomState
 from zoo.adapt.schedule import rate_factor
@@ -30,12 +32,13 @@ class LossModule(nn.Module):
     It is thrown away after the fit, so that nothing accelerate does to it stays with the model.
     """
 
-    def __init__(self, model: Model, strategy: Gradient, context: Context) -> None:
+    def __init__(self, model: Model, strategy: Gradient, context: Context, front: Front | None = None) -> None:
         super().__init__()
-        self.model, self.strategy, self.context = model, strategy, context
+        self.model, self.strategy, self.context, self.front = model, strategy, context, front
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.strategy.loss(self.model, batch, self.context)
+        with self.front.left_out() if self.front else contextlib.nullcontext():
+            return self.strategy.loss(self.model, batch, self.context)
 
 
 class Stepper:
@@ -49,6 +52,7 @@ class Stepper:
         steps: of the whole fit.
         accelerator: of the fit.
         least: fewest rows of a part of a batch: 2 where BatchNorm trains.
+        front: frozen stages that the batches have behind them already.
     """
 
     def __init__(
@@ -61,10 +65,11 @@ class Stepper:
         accelerator: Accelerator,
         *,
         least: int = 1,
+        front: Front | None = None,
     ) -> None:
         self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
         self.accelerator: Final = accelerator
-        self.losses: Final = accelerator.prepare_model(LossModule(model, strategy, context))
+        self.losses: Final = accelerator.prepare_model(LossModule(model, strategy, context, front))
         groups = parameter_groups(model, stages, strategy.weight_decay)
         self.parameters: Final = [parameter for group in groups for parameter in group["params"]]
         self.optimizer: Final = accelerator.prepare_optimizer(

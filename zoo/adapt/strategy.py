@@ -305,6 +305,13 @@ class Gradient(ABC):
         """How training pictures are changed, anew in each epoch; None = not at all. See `zoo.data.augment`."""
         return None
 
+    def keeps_front(self) -> bool:
+        """Whether what stages give that no epoch trains may be computed once for each row and kept.
+
+        `loss` then passes `batch.x` to the model and does nothing else with it: it may be what such stages gave.
+        """
+        return False
+
     def freezes_batchnorm(self, context: Context) -> bool:
         """Whether the backbone's BatchNorm layers use their statistics and keep them while training."""
         return context.pretrained

@@ -17,6 +17,7 @@ from zoo.adapt.accelerated import accelerated
 from zoo.adapt.averaging import Averaged
 from zoo.adapt.checkpoint import Checkpoints
 from zoo.adapt.freezing import FrozenGuard, batchnorm_may_train, check_factors, left_as_found, set_trainable
+from zoo.adapt.front import Front
 from zoo.adapt.interrupt import Interrupt, held_back
 from zoo.adapt.memory import is_out_of_memory, release, too_large
 from zoo.adapt.progress import Progress, restore, snapshot
@@ -48,6 +49,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     on_resume: OnResume | None = None,
     inner: Callable[[], float] | None = None,
+    front: Front | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open,
     and `context.facts` how many parameters were trained.
@@ -70,6 +72,7 @@ def train(
         checkpoints: where they are kept; None = nowhere.
         on_resume: told (history, steps done) when the fit goes on from a checkpoint.
         inner: gives the loss on rows that are not learned from; for `early_stop`.
+        front: frozen stages that the batches have behind them already.
 
     Returns:
         One dict per epoch: epoch and epochs (how many there are), loss and the strategy's other losses (means over
@@ -102,7 +105,7 @@ def train(
         accelerated(context.placement) as accelerator,
         held_back(checkpoints is not None) as interrupt,
     ):
-        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner)
+        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner, front)
         loop.begin(on_resume)
         history = loop.run(batches, on_epoch, progress)
     loop.guard.check(model)
@@ -170,11 +173,14 @@ class _Loop:
         checkpoints: Checkpoints | None,
         interrupt: Interrupt,
         inner: Callable[[], float] | None,
+        front: Front | None,
     ) -> None:
         self.model, self.plan, self.checkpoints, self.interrupt = model, plan, checkpoints, interrupt
         self.guard: Final = FrozenGuard(model, plan.factors, freeze_batchnorm=plan.freeze_batchnorm)
         least = 2 if plan.joins else 1
-        self.stepper: Final = Stepper(model, strategy, context, plan.stages, plan.steps, accelerator, least=least)
+        self.stepper: Final = Stepper(
+            model, strategy, context, plan.stages, plan.steps, accelerator, least=least, front=front
+        )
         changing = self.guard.changing(model)
         self.average: Final = Averaged(changing, strategy.ema) if strategy.ema is not None else None
         self.inner: Final = inner if strategy.early_stop else None

@@ -248,6 +248,10 @@ class Network(nn.Module):
             groups[stage].append(parameter)
         return {name: members for name, members in groups.items() if members}
 
+    def modules_of(self, stage: str) -> list[str]:
+        """Dotted names of the modules that a stage consists of, in order."""
+        return list(self._stage_modules()[stage])
+
     def behind_tap(self) -> list[str]:
         """Names of the stages that `features` does not use: those behind the tap, and the source head."""
         names = list(self._stage_modules())
@@ -312,6 +316,10 @@ class Network(nn.Module):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The wrapped module's, which may have a child called as a method here (`features`)."""
+        return self._module.get_submodule(target)
 
     def train(self, mode: bool = True) -> Network:
         """Set the wrapped module's mode too (it may override `train`)."""

@@ -17,6 +17,7 @@ def zoo_strategies() -> Iterable[zoo.Strategy]:
         options={
             "freeze": "none",
             "unfreeze": "at-once",
+            "cache": True,
             "layer_decay": 0.8,
             "init": "auto",
             "batchnorm": "auto",

@@ -111,6 +111,9 @@ class FineTune(Tuning, Supervised):
     Starting from the probe's head, few passes do: `epochs=None` is at least 5 and at least 40 steps.
 
     Args:
+        cache: with `freeze`, compute what the frozen stages give once for each row, and keep it in memory (up to
+            1 GiB), so that a step begins behind them. Where rows change from epoch to epoch (augment, mixup, cutmix),
+            or the network cannot be cut there, they are computed in each step.
         l2_sp: adds l2_sp / 2 times the squared distance of the backbone's trained weights from where they started
             (L2-SP, Li, Grandvalet & Davoine 2018, arXiv:1802.01483); "penalty" in the history.
         wise: what the fit ends with is (1 - wise) times the weights it started from plus wise times those it found,
@@ -118,6 +121,7 @@ class FineTune(Tuning, Supervised):
     """
 
     layer_decay: float = 0.8
+    cache: bool = True
     l2_sp: float = 0.0
     wise: float | None = None
 
@@ -149,6 +153,10 @@ class FineTune(Tuning, Supervised):
             return {"loss": loss}
         penalty = self.l2_sp / 2 * _start(model).distance(model)
         return {"loss": loss + penalty, "penalty": penalty}
+
+    def keeps_front(self) -> bool:
+        """See `cache`."""
+        return self.cache and not (self.augment or self.mixup or self.cutmix)
 
     def finish(self, model: Model, context: Context) -> None:
         """Interpolate, with `wise`."""
