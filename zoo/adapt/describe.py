@@ -101,6 +101,7 @@ def begin(learner: Learner, network: Network, task: Task, data: dict[str, Any]) 
         "data": data,
         "call": learner.call,
         "threads": torch.get_num_threads(),
+        "processes": learner.processes,
         "versions": {
             "python": ".".join(map(str, sys.version_info[:3])),
             "torch": torch.__version__,

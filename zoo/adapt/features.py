@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.adapt.extract import extract, to_device
+from zoo.adapt.extract import chosen_batch, extract, to_device
+from zoo.adapt.group import ALONE, Group
 from zoo.adapt.kept import kept_features, trim_features
 from zoo.adapt.shards import SHARD_BYTES, Shard, SpaceFolder
 from zoo.adapt.space import is_private, space_facts, space_key, state_hash, tensor_hashes
@@ -158,6 +159,7 @@ class FeatureStore:
         workers: int | None = None,
         keep: bool = True,
         progress: Progress | None = None,
+        group: Group = ALONE,
     ) -> Tensor:
         """Features (N, D) float32 on the CPU, one row per sample of the split, in its order.
 
@@ -169,6 +171,8 @@ class FeatureStore:
             workers: threads that read samples; None = chosen.
             keep: write new rows to disk; False = remember them in memory alone (predictions of passing samples).
             progress: called with (done, total) of the rows that are computed.
+            group: processes that all ask for these features: each computes some batches of what any of them lacks, all
+                are given all, and the leading one writes.
         """
         if not len(split):
             return torch.empty((0, network.num_features))
@@ -178,12 +182,13 @@ class FeatureStore:
         if (places < 0).any():
             space.refresh()
             places = space.table.locate(digests)
-        if (places < 0).any():
+        missing = group.union(places < 0)
+        if missing.any():
             first: dict[bytes, int] = {}
-            for i in np.flatnonzero(places < 0).tolist():
+            for i in np.flatnonzero(missing).tolist():
                 first.setdefault(digests[i], i)
             rows = split.subset(sorted(first.values()))
-            self._compute(space, network, rows, placement, batch_size, workers, keep, progress)
+            self._compute(space, network, rows, placement, batch_size, workers, keep, progress, group)
             places = space.table.locate(digests)
         result = space.table.gather(places, self.settings.features if self.settings else None)
         self._trim()
@@ -217,19 +222,31 @@ class FeatureStore:
         workers: int | None,
         keep: bool,
         progress: Progress | None,
+        group: Group,
     ) -> None:
         done = 0
+        total, parts = len(rows), list[Tensor]()
+        whole = batch_size or chosen_batch(network, placement)  # the batches of one process, to the last bit
+        idle = group.repeats(total, whole=whole)
         try:
             key = space_key(space.facts)
-            passes = extract(network, rows, placement, batch_size=batch_size, workers=workers, key=key)
+            own = rows.subset(range(0 if idle else total)[group.part(total, whole=whole)])
+            passes = extract(network, own, placement, batch_size=batch_size, workers=workers, key=key)
             for found in passes:
-                digests = [bytes.fromhex(rows.digest(i)) for i in range(done, done + len(found))]
-                space.add(digests, found, keep=keep)
+                if group.together:
+                    parts.append(found)
+                else:
+                    digests = [bytes.fromhex(rows.digest(i)) for i in range(done, done + len(found))]
+                    space.add(digests, found, keep=keep)
                 done += len(found)
                 if progress:
-                    progress(done, len(rows))
+                    progress(done, len(own))
+            if group.together:
+                found = group.gather(torch.cat(parts) if parts else torch.empty(0), total, whole)
+                space.add([bytes.fromhex(digest) for digest in rows.digests()], found, keep=keep and group.leads)
         finally:
-            space.close()
+            if group.leads:
+                space.close()
 
     def _trim(self) -> None:
         size = sum(space.table.nbytes for space in self._spaces.values())

@@ -22,7 +22,7 @@ from zoo.adapt.underway import UnderWay
 from zoo.data import loading
 from zoo.data.dataset import Split
 from zoo.data.preprocess import Reader, reader
-from zoo.errors import TrainingError
+from zoo.errors import TrainingError, UsageError
 from zoo.models.network import Network
 from zoo.models.stages import HEAD
 
@@ -55,22 +55,28 @@ def train(
     learner: Learner, network: Network, rows: Rows, context: Context, progress: Progress | None, run: UnderWay | None
 ) -> tuple[Model, list[dict[str, Any]]]:
     """Train backbone and head; where the batch size is to be found, from the start for each that does not fit."""
-    strategy = learner.strategy
+    strategy, group = learner.strategy, learner.group
     assert isinstance(strategy, Gradient)
     if not network.knows_width:  # one row tells it
-        learner.store.features(network, rows.train.subset([0]), learner.placement, batch_size=learner.batch_size)
+        one = rows.train.subset([0])
+        learner.store.features(network, one, learner.placement, batch_size=learner.batch_size, keep=group.leads)
 
     def on_resume(epochs: list[dict[str, Any]], step: int) -> None:
-        assert run is not None
         context.notes.append(f"the fit went on from its checkpoint after step {step}")
-        run.begin_history(epochs)
+        if run is not None:
+            run.begin_history(epochs)
 
     def on_epoch(epoch: int, metrics: dict[str, Any]) -> None:
         if run is not None:
             run.add_epoch(metrics)
-        learner.registry.tell("zoo_epoch_end", learner=learner, epoch=epoch, metrics=dict(metrics))
+        if group.leads:
+            learner.registry.tell("zoo_epoch_end", learner=learner, epoch=epoch, metrics=dict(metrics))
 
     automatic = strategy.batch_size == "auto"
+    if automatic and group.together:
+        raise UsageError(
+            "batch_size=auto is for one process", hint="Give a number: of the rows that all processes share each step."
+        )
     size = _first_size(run) if automatic else int(strategy.batch_size)
     read = reader(network.preprocessing, network.in_chans)
     policy = strategy.augmentation()
@@ -82,7 +88,7 @@ def train(
         model = Model(network, head).to(learner.placement.device)
         inner = None
         if held is not None:
-            inner = inner_loss(model, loading.batches(held, read, size), rows.task, learner.placement)
+            inner = inner_loss(model, loading.batches(held, read, size), rows.task, learner.placement, group)
         front, kept = None, None
         if strategy.keeps_front():
             front, kept = _front(model, strategy, rows, context, read, size, progress)
@@ -101,6 +107,7 @@ def train(
                 on_resume=on_resume,
                 inner=inner,
                 front=front,
+                group=group,
             )
             break
         except OutOfMemoryError as error:

@@ -19,6 +19,7 @@ from zoo.adapt.evaluation import Evaluation, evaluate
 from zoo.adapt.features import FeatureStore, shared_store, to_device
 from zoo.adapt.fitting import solve
 from zoo.adapt.fitting import train as train_model
+from zoo.adapt.group import ALONE, Group, apart, join
 from zoo.adapt.inputs import Inputs
 from zoo.adapt.randomness import deterministic, seeded
 from zoo.adapt.rows import Rows, gather
@@ -118,6 +119,11 @@ class Learner:
         #: run.json of the run it was loaded from.
         self.saved: Mapping[str, Any] | None = None
         self.notes: list[str] = []
+        #: The processes that a fit under way shares its work with; see `zoo.adapt.group`.
+        self.group: Group = ALONE
+        #: How many processes the fit had, and whether this is the one that writes.
+        self.processes = 1
+        self.leads = True
 
     # -- learning --------------------------------------------------------------------------------------------------
 
@@ -187,15 +193,18 @@ class Learner:
             "guard": guard,
             "batch_size": batch_size,
         }
-        network = self.source.network(progress).to(self.placement.device)
-        described = rows.describe()
-        with self._under_way(resume, network, rows, described) as run:
-            if run is not None and run.done:
-                return self._take(run.path)
-            notes = [*self.advice, *self.source.notes, *rows.notes]
-            with seeded(self.seed), deterministic():
-                model, history, facts, figures = self._learn(network, rows, notes, progress, run)
-            outputs = self._outputs(model.eval(), rows.report, progress)
+        with self._together() as group:
+            progress = progress if group.leads else None
+            with group.in_turn():  # what is pulled is pulled once
+                network = self.source.network(progress).to(self.placement.device)
+            described = rows.describe()
+            with self._under_way(resume if group.leads else None, network, rows, described) as run:
+                if group.first(run is not None and run.done):
+                    return self._take(Path(resume))  # type: ignore[arg-type]
+                notes = [*self.advice, *self.source.notes, *rows.notes, *group.notes]
+                with seeded(self.seed), deterministic():
+                    model, history, facts, figures = self._learn(network, rows, notes, progress, run)
+                outputs = self._outputs(model.eval(), rows.report, progress)
         evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
         if figures:
             evaluation = replace(evaluation, beside=figures)
@@ -204,10 +213,21 @@ class Learner:
         self.notes = [*notes, *self.store.said()]
         self.run = run.path if run else None
         self.fitted = Fitted(model, rows.task, evaluation, history, {"data": described, **facts})
-        if guard:
-            guarded = self._guarded(evaluation, rows.report, outputs, rows.train, False, progress)
+        if guard and self.leads:
+            with apart():
+                guarded = self._guarded(evaluation, rows.report, outputs, rows.train, False, progress)
             self.fitted = replace(self.fitted, evaluation=guarded)
         return self
+
+    @contextmanager
+    def _together(self) -> Iterator[Group]:
+        """The processes of this fit, for as long as they work together."""
+        self.group = join(self.placement.device)
+        self.leads, self.processes = self.group.leads, self.group.size
+        try:
+            yield self.group
+        finally:
+            self.group = ALONE
 
     @contextmanager
     def _under_way(
@@ -306,7 +326,9 @@ class Learner:
         self, network: Network, split: Split, progress: Progress | None, what: str, *, keep: bool = True
     ) -> Tensor:
         told = (lambda done, total: progress(what, done, total)) if progress else None
-        return self.store.features(network, split, self.placement, batch_size=self.batch_size, keep=keep, progress=told)
+        return self.store.features(
+            network, split, self.placement, batch_size=self.batch_size, keep=keep, progress=told, group=self.group
+        )
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -434,6 +456,7 @@ class Learner:
             "seconds": self.record["seconds"],
             "device": str(self.placement.device),
             "precision": self.placement.precision,
+            "processes": self.processes,
         }
 
     @property
@@ -446,6 +469,8 @@ class Learner:
     def save(self, run: str | Path, *, embed: bool = True) -> Path:
         """Write a run folder: run.json, model.safetensors, history.jsonl, README.md.
 
+        Of several processes that fitted together only the leading one writes.
+
         Args:
             run: a folder that does not exist yet, or the one that `fit` was given as `resume`.
             embed: store every tensor, so that the run loads anywhere; False stores only those that differ from the
@@ -457,7 +482,7 @@ class Learner:
         from zoo.adapt.saved import save
 
         self._fitted()
-        return save(self, Path(run), embed=embed)
+        return save(self, Path(run), embed=embed) if self.leads else Path(run)
 
     def report(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from zoo.adapt.features import to_device
 from zoo.adapt.front import Front
+from zoo.adapt.group import ALONE, Group
 from zoo.adapt.optim import make_optimizer, parameter_groups, set_rates
-from zoo.adapt.randomness import RandomState
+from zoo.adapt.randomness import RandomState, reseed
 from zoo.adapt.schedule import rate_factor
-from zoo.adapt.strategy import Batch, Context, Gradient, Model
+from zoo.adapt.strategy import Batch, Context, Gradient, Model, has_label
 from zoo.data import loading
 from zoo.errors import TrainingError, UsageError
 
@@ -27,7 +29,7 @@ _NAMED: Final = 8
 
 
 class LossModule(nn.Module):
-    """The loss as the forward pass of a module, which is what accelerate wraps: autocast now, many processes later.
+    """The loss as the forward pass of a module, which is what accelerate wraps.
 
     It is thrown away after the fit, so that nothing accelerate does to it stays with the model.
     """
@@ -53,6 +55,8 @@ class Stepper:
         accelerator: of the fit.
         least: fewest rows of a part of a batch: 2 where BatchNorm trains.
         front: frozen stages that the batches have behind them already.
+        group: the processes that share each batch.
+        means: buffers that training changes, and that the processes average after each step.
     """
 
     def __init__(
@@ -66,10 +70,15 @@ class Stepper:
         *,
         least: int = 1,
         front: Front | None = None,
+        group: Group = ALONE,
+        means: Sequence[Tensor] = (),
     ) -> None:
         self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
         self.accelerator: Final = accelerator
-        self.losses: Final = accelerator.prepare_model(LossModule(model, strategy, context, front))
+        self.group, self.means = group, means
+        # "Evaluation" leaves out DistributedDataParallel alone: gradients are summed by `Group.gradients`.
+        module = LossModule(model, strategy, context, front)
+        self.losses: Final = accelerator.prepare_model(module, evaluation_mode=True)
         groups = parameter_groups(model, stages, strategy.weight_decay)
         self.parameters: Final = [parameter for group in groups for parameter in group["params"]]
         self.optimizer: Final = accelerator.prepare_optimizer(
@@ -83,43 +92,53 @@ class Stepper:
         self.whole = True
 
     def step(self, raw: loading.Batch, epoch: int, factors: Mapping[str, float]) -> dict[str, Tensor]:
-        """Take one step; give its losses.
+        """Take one step; give its losses, of the whole batch where `raw` is a part of one.
 
         Raises:
             TrainingError: the loss or the gradient is not finite; the step was not taken.
         """
+        group, whole = self.group, raw.whole or raw
+        if group.together:  # so that a process draws what it would draw whichever processes went before
+            reseed(self.context.seed, self.done, group.rank)
         self.lr = self.strategy.lr * rate_factor(self.done, self.steps, self.strategy.schedule)
         set_rates(self.optimizer, self.lr, factors)
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         finite = torch.ones((), dtype=torch.bool, device=self.context.placement.device)
         for part in parts_of(raw, self.strategy.accumulate, least=self.least):
-            batch = self._batch(part, epoch)
+            batch = self._batch(part, whole, epoch)
             found = self._forward(batch)
-            share = len(part) / len(raw)
+            share = 0.0 if group.repeats(len(whole), self.least) else len(part) / len(whole)
             self.accelerator.backward(found["loss"] if share == 1 else found["loss"] * share)
             finite = finite & found["loss"].detach().isfinite()
             for name, value in found.items():
                 mean = value.detach().float() * share
                 losses[name] = losses[name] + mean if name in losses else mean
+        if group.together:
+            wrong = (~finite).float()
+            group.sum([wrong, *losses.values()])
+            finite = wrong == 0
+            group.gradients(self.parameters)
+            group.average(self.means)
         if self.strategy.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
             if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
                 finite = finite & norm.isfinite()
         if not finite:
-            raise self._not_finite(losses["loss"], self._batch(raw, epoch))
+            raise self._not_finite(losses["loss"], raw, epoch)
         self.whole = False
         self.optimizer.step()
         self.whole = True
         self.done += 1
         return losses
 
-    def _batch(self, raw: loading.Batch, epoch: int) -> Batch:
+    def _batch(self, raw: loading.Batch, whole: loading.Batch, epoch: int) -> Batch:
         placement = self.context.placement
-        if raw.y is None:
+        if raw.y is None or whole.y is None:
             raise TrainingError("these rows have no targets")
         y = raw.y.to(placement.device, non_blocking=True)
-        return Batch(to_device(raw.x, placement), y, raw.index, epoch, self.done / self.steps)
+        share = labelled_share(raw.y, whole.y)
+        return Batch(to_device(raw.x, placement), y, raw.index, epoch, self.done / self.steps, share)
 
     def _forward(self, batch: Batch) -> dict[str, Tensor]:
         try:
@@ -133,13 +152,14 @@ class Stepper:
                 hint="Give a larger batch_size or more rows, or keep its statistics with batchnorm=frozen.",
             ) from error
 
-    def _not_finite(self, loss: Tensor, batch: Batch) -> TrainingError:
+    def _not_finite(self, loss: Tensor, batch: loading.Batch, epoch: int) -> TrainingError:
         what = f"the loss is {loss.item()}" if not loss.isfinite() else "the gradient is not finite"
-        bad = batch.index[~_finite_rows(batch.x, len(batch.index))].tolist()
-        rows = bad or batch.index.tolist()
+        mine = batch.index[~_finite_rows(batch.x, len(batch))].tolist()
+        bad = sorted(set(itertools.chain.from_iterable(self.group.each(mine))))
+        rows = bad or (batch.whole or batch).index.tolist()
         named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
         return TrainingError(
-            f"{what} in epoch {batch.epoch}, step {self.done}",
+            f"{what} in epoch {epoch}, step {self.done}",
             why=f"{'Rows whose input is not finite' if bad else 'Rows of the batch'}: {named}. The step was not taken.",
             hint="Remove or mend those rows." if bad else "Lower lr, set clip, use fp32, or look at the rows.",
         )
@@ -181,6 +201,11 @@ def parts_of(batch: loading.Batch, count: int, *, least: int = 1) -> list[loadin
     return [rows_of(batch, slice(*pair)) for pair in itertools.pairwise(cuts)]
 
 
+def part_of(batch: loading.Batch, rows: slice) -> loading.Batch:
+    """Some rows of a batch, which know the whole."""
+    return dataclasses.replace(rows_of(batch, rows), whole=loading.Batch((), batch.y, batch.index))
+
+
 def rows_of(batch: loading.Batch, rows: slice) -> loading.Batch:
     """Some rows of a batch."""
     x: Any = batch.x
@@ -191,6 +216,12 @@ def rows_of(batch: loading.Batch, rows: slice) -> loading.Batch:
     else:
         x = x[rows]
     return loading.Batch(x, None if batch.y is None else batch.y[rows], batch.index[rows])
+
+
+def labelled_share(part: Tensor, whole: Tensor) -> float:
+    """How far labels are more frequent in a part of a batch, by its targets, than in the whole; see `Batch`."""
+    labelled = int(has_label(whole).sum()) if len(part) < len(whole) else 0
+    return int(has_label(part).sum()) / labelled * (len(whole) / len(part)) if labelled else 1.0
 
 
 def _finite_rows(x: Any, rows: int) -> Tensor:

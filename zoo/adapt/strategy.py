@@ -65,6 +65,9 @@ class Batch:
         index: (N,) row numbers in the training rows, on the CPU, for what is known per sample (a teacher's outputs).
         epoch: counted from 0.
         progress: part of the fit's steps that are done, in [0, 1).
+        labelled_share: what a mean over the labelled rows is to be multiplied by. A batch may be computed in parts
+            (`accumulate`, several processes), which count by their rows: where labels are spread unevenly over them,
+            only so does their sum become the mean over the labelled rows of the whole batch. 1 for a whole one.
     """
 
     x: Any
@@ -72,11 +75,17 @@ class Batch:
     index: Tensor
     epoch: int = 0
     progress: float = 0.0
+    labelled_share: float = 1.0
 
     @property
     def labelled(self) -> Tensor:
         """(N,) mask of the rows that have a label."""
-        return self.y != UNLABELLED if self.y.ndim == 1 else ~torch.isnan(self.y).any(dim=1)
+        return has_label(self.y)
+
+
+def has_label(y: Tensor) -> Tensor:
+    """(N,) mask of the rows that have a label, of targets (N,) or (N, C)."""
+    return y != UNLABELLED if y.ndim == 1 else ~torch.isnan(y).any(dim=1)
 
 
 class TeacherOutputs(Protocol):

@@ -8,6 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -15,14 +16,15 @@ from torch import nn
 
 from zoo.adapt.accelerated import accelerated
 from zoo.adapt.averaging import Averaged
-from zoo.adapt.checkpoint import Checkpoints
+from zoo.adapt.checkpoint import Checkpoints, read_checkpoint
 from zoo.adapt.freezing import FrozenGuard, batchnorm_may_train, check_factors, left_as_found, set_trainable
 from zoo.adapt.front import Front
+from zoo.adapt.group import ALONE, Group
 from zoo.adapt.interrupt import Interrupt, held_back
 from zoo.adapt.memory import is_out_of_memory, release, too_large
 from zoo.adapt.progress import Progress, restore, snapshot
 from zoo.adapt.schedule import resolve_epochs
-from zoo.adapt.stepper import BeforeStep, Stepper, rows_of
+from zoo.adapt.stepper import BeforeStep, Stepper, part_of, rows_of
 from zoo.adapt.strategy import Context, Gradient, Model
 from zoo.data import loading
 from zoo.errors import DiskError, TrainingError, UsageError
@@ -50,6 +52,7 @@ def train(
     on_resume: OnResume | None = None,
     inner: Callable[[], float] | None = None,
     front: Front | None = None,
+    group: Group = ALONE,
 ) -> list[dict[str, Any]]:
     """Train `model` as `strategy` says, in place. `context.resolved` then holds the options that were left open,
     and `context.facts` how many parameters were trained.
@@ -73,6 +76,8 @@ def train(
         on_resume: told (history, steps done) when the fit goes on from a checkpoint.
         inner: gives the loss on rows that are not learned from; for `early_stop`.
         front: frozen stages that the batches have behind them already.
+        group: the processes that train together: each computes a part of every batch, and all take the same step.
+            Only the leading one is given `checkpoints`, `on_epoch` and `progress`.
 
     Returns:
         One dict per epoch: epoch and epochs (how many there are), loss and the strategy's other losses (means over
@@ -89,6 +94,7 @@ def train(
     """
     given, strategy = strategy, strategy.resolve(context)
     _add_extras(model, strategy.prepare(model, context), context.placement.device)
+    group.align(itertools.chain(model.parameters(), model.buffers()))
     model.to(memory_format=context.placement.memory_format)
     freeze_batchnorm = strategy.freezes_batchnorm(context)
     joins = batchnorm_may_train(model, freeze_batchnorm=freeze_batchnorm)
@@ -103,9 +109,9 @@ def train(
     with (
         left_as_found(model),
         accelerated(context.placement) as accelerator,
-        held_back(checkpoints is not None) as interrupt,
+        held_back(checkpoints is not None or group.together) as interrupt,
     ):
-        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner, front)
+        loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner, front, group)
         loop.begin(on_resume)
         history = loop.run(batches, on_epoch, progress)
     loop.guard.check(model)
@@ -173,15 +179,25 @@ class _Loop:
         checkpoints: Checkpoints | None,
         interrupt: Interrupt,
         inner: Callable[[], float] | None,
-        front: Front | None,
+        front: Front | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.model, self.plan, self.checkpoints, self.interrupt = model, plan, checkpoints, interrupt
+        self.group: Final = group
         self.guard: Final = FrozenGuard(model, plan.factors, freeze_batchnorm=plan.freeze_batchnorm)
-        least = 2 if plan.joins else 1
-        self.stepper: Final = Stepper(
-            model, strategy, context, plan.stages, plan.steps, accelerator, least=least, front=front
-        )
         changing = self.guard.changing(model)
+        self.stepper: Final = Stepper(
+            model,
+            strategy,
+            context,
+            plan.stages,
+            plan.steps,
+            accelerator,
+            least=2 if plan.joins else 1,
+            front=front,
+            group=group,
+            means=[tensor for tensor in changing.values() if not isinstance(tensor, nn.Parameter)],
+        )
         self.average: Final = Averaged(changing, strategy.ema) if strategy.ema is not None else None
         self.inner: Final = inner if strategy.early_stop else None
         self.patience: Final = strategy.early_stop or 0
@@ -193,6 +209,9 @@ class _Loop:
     def begin(self, on_resume: OnResume | None) -> None:
         """Go where the newest checkpoint is, if there is one."""
         found = self.checkpoints.newest() if self.checkpoints else None
+        place = self.group.first(str(found.path) if found else None)
+        if place is not None and found is None:
+            found = read_checkpoint(Path(place))
         if found is not None:
             self.at = restore(found, self.model, self.guard, self.stepper, self.average)
             if on_resume:
@@ -216,6 +235,8 @@ class _Loop:
             self._keep_last_good(error)
             if self.under_way is None or not is_out_of_memory(error):
                 raise
+            if self.group.together:  # the others wait in their step
+                raise too_large(len(self.under_way.whole or self.under_way), None, str(error)) from None
             why, notes = str(error), getattr(error, "__notes__", [])
         else:
             self._end()
@@ -267,17 +288,16 @@ class _Loop:
         set_trainable(self.model, factors, freeze_batchnorm=plan.freeze_batchnorm)
         began, before = time.perf_counter(), at.seconds
         self._note()
-        batches = _from(batches, at.batch)
-        for batch in _without_lone_row(batches) if plan.joins else batches:
+        for batch in self._parts(_from(batches, at.batch)):
             self.under_way = batch
             losses = stepper.step(batch, at.epoch, factors)
             self.under_way = None
             if self.average:
                 self.average.update(stepper.done)
+            rows = len(batch.whole or batch)
             for name, value in losses.items():
-                part = value.detach().float() * len(batch.index)
-                at.sums[name] = at.sums.get(name, 0.0) + part
-            at.rows += len(batch.index)
+                at.sums[name] = at.sums.get(name, 0.0) + value.detach().float() * rows
+            at.rows += rows
             at.batch += 1
             at.seconds = before + time.perf_counter() - began
             self._note()
@@ -298,14 +318,23 @@ class _Loop:
             "rows_per_second": round(at.rows / at.seconds, 1),
         }
 
+    def _parts(self, batches: Iterable[loading.Batch]) -> Iterable[loading.Batch]:
+        """The batches, or this process's part of each."""
+        group, least, joins = self.group, self.stepper.least, self.plan.joins
+        if group.together and isinstance(batches, loading.Batches):
+            return batches.parts(lambda rows: group.part(rows, least), joins=joins)
+        batches = _without_lone_row(batches) if joins else batches
+        return (part_of(batch, group.part(len(batch), least)) for batch in batches) if group.together else batches
+
     def _note(self) -> None:
         if self.before:
             self.before.note()
 
     def _stop_if_asked(self) -> None:
-        if self.interrupt:
+        if self.group.any(bool(self.interrupt)):
             stopped = KeyboardInterrupt()
-            stopped.add_note(f"Step {self.stepper.done} of {self.plan.steps} is kept in {self._keep()}.")
+            if self.checkpoints:
+                stopped.add_note(f"Step {self.stepper.done} of {self.plan.steps} is kept in {self._keep()}.")
             raise stopped
 
     def _keep(self) -> Any:

@@ -48,12 +48,18 @@ VERBS: Final = {
     "env": "doctor",
     "config": "doctor",
 }
+#: Key of a context's `meta` for the whole command line.
+ARGUMENTS: Final = "zoo.arguments"
 #: Options that stand before the verb.
 GLOBAL: Final = ("--registry", "--offline", "-p", "--plugins-dir")
 
 
 class Verbs(click.Group):
     """Finds a verb's module by name, and the nearest verb for an unknown one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -114,9 +120,9 @@ def _disabled(flag: str) -> str:
     return flag[3:]
 
 
-def run(args: Sequence[str]) -> int:
-    """Run one command line; returns its exit code. Every error ends here."""
-    out = Output(json="--json" in args, quiet="-q" in args or "--quiet" in args)
+def run(args: Sequence[str], out: Output | None = None) -> int:
+    """Run one command line; returns its exit code. Every error ends here, and is told to `out`."""
+    out = out or Output(json="--json" in args, quiet="-q" in args or "--quiet" in args)
     debug = os.environ.get("ZOO_DEBUG", "") not in ("", "0")
     try:
         code = zoo.main(args=list(args), prog_name="zoo", standalone_mode=False)
@@ -127,7 +133,7 @@ def run(args: Sequence[str]) -> int:
     except click.UsageError as error:
         shown = _from_click(error)
     except (click.Abort, KeyboardInterrupt) as stop:
-        out.error("interrupted", "Interrupted.", None, None, _notes(stop))
+        out.error("interrupted", "Interrupted.", None, None, _notes(stop), exit_code=130)
         return 130
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -145,7 +151,7 @@ def run(args: Sequence[str]) -> int:
         traceback.print_exception(shown)
     if isinstance(shown, ZooError):
         notes = getattr(shown, "__notes__", ())
-        out.error(shown.code, shown.message, shown.why, shown.hint, notes, shown.facts)
+        out.error(shown.code, shown.message, shown.why, shown.hint, notes, shown.facts, shown.exit_code)
         return shown.exit_code
     out.error(
         "internal",

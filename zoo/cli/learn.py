@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.catalog.spec import Weights, check_weights
+from zoo.cli.app import ARGUMENTS
 from zoo.cli.options import fitting, free_run, open_registry, parse_settings
 from zoo.cli.output import Output, modes
 from zoo.errors import UsageError
@@ -40,8 +41,43 @@ def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> Non
     registry, begun = begin(ctx, resume, given["run"], out)
     if begun is None:
         _expect(ctx, "data", "backbone", "strategy")
+    if launched(ctx, registry, begun, out, **given):
+        return
     learner, run = fit(registry, out, begun=begun, anew=not resume, **given)
     finish(learner, run, out)
+
+
+def launched(
+    ctx: click.Context,
+    registry: Registry,
+    begun: Begun | None,
+    out: Output,
+    *,
+    processes: int | None,
+    run: Path | None,
+    backbone: str | None,
+    strategy: str | None,
+    **_: Any,
+) -> bool:
+    """Whether this call was for several processes; then they have done it."""
+    from zoo.cli.processes import launch, wanted
+
+    count = wanted(processes, strategy, begun, registry, out)
+    if count == 1:
+        return False
+    if begun is not None:
+        run = begun.path
+    elif run is None:
+        assert backbone is not None
+        assert strategy is not None
+        run = _free_run(registry, backbone, strategy)
+    launch(ctx.find_root().meta[ARGUMENTS], count, run)
+    return True
+
+
+def _free_run(registry: Registry, backbone: str, strategy: str) -> Path:
+    found = registry.backbone(backbone.partition(".")[0] if "." in backbone else backbone)
+    return free_run(found.name, registry.strategy(strategy).name)
 
 
 def begin(ctx: click.Context, resume: bool, run: Path | None, out: Output) -> tuple[Registry, Begun | None]:
@@ -88,6 +124,9 @@ def pretrain_verb(
     check_weights(Weights(name=name, backbone=spec.name, source="file:", license=license))
     if not replace:
         refuse_taken(name, registry)
+    given |= {"strategy": "from-scratch"}
+    if launched(ctx, registry, begun, out, **given):
+        return
     again = ["zoo", "pretrain", given["data"], "-b", given["backbone"], "--publish", name]
     again += [*(["--license", license] if license else []), *(["--replace"] if replace else []), "--resume"]
     learner, run = fit(
@@ -95,12 +134,13 @@ def pretrain_verb(
         out,
         begun=begun,
         anew=not resume,
-        strategy="from-scratch",
         weights="default",
         publish=True,
         again=shlex.join(again),
         **given,
     )
+    if not learner.leads:
+        return
     published = learner.publish(name, license=license, replace=replace)
     finish(learner, run, out, published=published.name)
 
@@ -113,6 +153,7 @@ def fit(
     anew: bool,
     run: Path | None,
     settings: tuple[str, ...],
+    processes: int | None = None,
     publish: bool = False,
     again: str | None = None,
     **given: Any,
@@ -167,9 +208,10 @@ def _fit(
     found = registry.backbone(backbone.partition(".")[0] if "." in backbone else backbone)
     run = run or free_run(found.name, spec.name)
     from zoo.adapt.compose import compose
+    from zoo.adapt.group import started
     from zoo.adapt.saved import check_place
 
-    if anew or not run.exists():
+    if (anew or not run.exists()) and started()[0] == 0:
         check_place(run)
     _refuse_reserved(spec.name, options, compose)
     learner = compose(

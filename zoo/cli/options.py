@@ -63,6 +63,8 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
             click.option("--batch-size", type=BatchSize(), metavar="N",
                          help="Rows a step and a forward pass; auto = what fits into memory."),
+            click.option("--processes", type=click.IntRange(1), metavar="N",
+                         help="Share each batch among N processes: one a GPU, or some of the cores each."),
             click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read."),
             click.option("--resume", is_flag=True,
                          help="Go on with the run in RUN; what is given must be what it was begun with."),

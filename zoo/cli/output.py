@@ -99,8 +99,12 @@ class Output:
         hint: str | None,
         notes: Sequence[str],
         facts: Mapping[str, Any] | None = None,
+        exit_code: int = 1,
     ) -> None:
-        """One error on stderr, and as JSON on stdout, with the `facts` beside it, where JSON was asked for."""
+        """One error on stderr, and as JSON on stdout, with the `facts` beside it, where JSON was asked for.
+
+        What the process ends with, `exit_code`, is not said.
+        """
         if self.json:
             said = {"error": {"code": code, "message": message, "hint": hint}, **(facts or {})}
             self.echo(_json.dumps(said, ensure_ascii=False))

@@ -22,7 +22,7 @@ RUNS: Final = Path("runs")
 #: Parameter of the command line -> key of the record's call, where they differ.
 _KEYS: Final = {"device": "accelerator", "settings": "options"}
 #: Parameters that say how, not what.
-_APART: Final = ("run", "resume", "json", "quiet", "name", "license", "replace")
+_APART: Final = ("run", "resume", "json", "quiet", "name", "license", "replace", "processes")
 
 
 @dataclasses.dataclass(frozen=True)

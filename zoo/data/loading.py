@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +32,13 @@ class Batch:
         x: (B, ...), or a tuple of such tensors.
         y: targets (see `zoo.data.task`), or None.
         index: int64 (B,), positions in the split.
+        whole: of a part of a batch: that batch, without its input.
     """
 
     x: Tensor | tuple[Tensor, ...]
     y: Tensor | None
     index: Tensor
+    whole: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -88,6 +90,8 @@ class Batches:
     workers: int | None = None
     drop_last: bool = False
     start: int = 0
+    cut: Callable[[int], slice] | None = None
+    joins: bool = False
 
     def __len__(self) -> int:
         whole, left = divmod(len(self.split), self.batch_size)
@@ -97,18 +101,35 @@ class Batches:
         """The same batches without the first `start`, which are not read."""
         return replace(self, start=start)
 
+    def parts(self, cut: Callable[[int], slice], *, joins: bool = False) -> Batches:
+        """A part of each batch; the rest is not read.
+
+        Args:
+            cut: rows of a batch -> which of them.
+            joins: a last batch of one row is first joined to the one before it.
+        """
+        return replace(self, cut=cut, joins=joins)
+
     def __iter__(self) -> Iterator[Batch]:
         order = self._order()[self.start * self.batch_size :]
         parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        if self.joins and len(parts) > 1 and len(parts[-1]) == 1 < len(parts[-2]):
+            parts[-2:] = [torch.cat(parts[-2:])]
         workers = _default_workers(self.split) if self.workers is None else self.workers
         if workers == 0 or not parts:
-            return (self._batch(part) for part in parts)
+            return (self._part(part, self._batch(self._mine(part))) for part in parts)
         return self._read_ahead(parts, workers)
 
     def _order(self) -> Tensor:
         if self.shuffle_seed is None:
             return torch.arange(len(self.split))
         return torch.randperm(len(self.split), generator=torch.Generator().manual_seed(self.shuffle_seed))
+
+    def _mine(self, index: Tensor) -> Tensor:
+        return index if self.cut is None else index[self.cut(len(index))]
+
+    def _part(self, index: Tensor, batch: Batch) -> Batch:
+        return batch if self.cut is None else replace(batch, whole=Batch((), self._targets(index), index))
 
     def _batch(self, index: Tensor) -> Batch:
         whole = self.split.samples.take(self.split.rows[index.numpy()])
@@ -122,7 +143,7 @@ class Batches:
         waiting: deque[tuple[Tensor, list[Future[Any]]]] = deque()
         try:
             for part in parts:
-                futures = [pool.submit(read, self.split, self.reader, index) for index in part.tolist()]
+                futures = [pool.submit(read, self.split, self.reader, index) for index in self._mine(part).tolist()]
                 waiting.append((part, futures))
                 if len(waiting) > _AHEAD:
                     yield self._finish(*waiting.popleft())
@@ -132,7 +153,7 @@ class Batches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _finish(self, index: Tensor, futures: list[Future[Any]]) -> Batch:
-        return self._collate(index, [future.result() for future in futures])
+        return self._part(index, self._collate(self._mine(index), [future.result() for future in futures]))
 
     def _collate(self, index: Tensor, items: list[Any]) -> Batch:
         first = items[0]
@@ -236,7 +257,8 @@ class HeldSamples(Samples):
 
 
 def _default_workers(split: Split) -> int:
-    return min(8, os.cpu_count() or 1) if split.samples.encoded else 0
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return max(1, min(8, cores)) if split.samples.encoded else 0
 
 
 def _shape(item: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,9 +75,17 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Placement:
         name, why = accelerator, "as asked for"
     else:
         raise UsageError(f"no accelerator {accelerator!r} here", hint=f"Present: {', '.join(names)}.")
-    device = torch.device(name)
+    device = _of_this_process(torch.device(name))
     chosen, because = _precision(device, precision)
     return Placement(device, chosen, f"runs on {name} ({why}) in {chosen} ({because})")
+
+
+def _of_this_process(device: torch.device) -> torch.device:
+    """Of several processes on a machine with several GPUs, each takes its own where no number was given."""
+    local = os.environ.get("LOCAL_RANK", "")
+    if device.type != "cuda" or device.index is not None or not local.isdigit():
+        return device
+    return torch.device("cuda", int(local) % torch.cuda.device_count())
 
 
 def _precision(device: torch.device, precision: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ class Distillation(Tuning):
             wanted = answers.features[batch.index].to(outputs)
             distance = model.extras[PROJECTION].distance(features, wanted)
         known = batch.labelled
-        task = task_loss(outputs[known], batch.y[known], context.task)
+        task = task_loss(outputs[known], batch.y[known], context.task) * batch.labelled_share
         return {"loss": (1 - self.alpha) * task + self.alpha * distance, "task": task, "teacher": distance}
 
 
