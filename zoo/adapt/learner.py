@@ -114,6 +114,8 @@ class Learner:
         self.call: dict[str, Any] = {}
         #: The folder of a fit that was given `resume`; `save` ends it there.
         self.run: Path | None = None
+        #: The folder that the last `fit` was given as `resume`, from its beginning on.
+        self.folder: Path | None = None
         #: The command that goes on with a fit of this learner, without `-o RUN`; None = `zoo fit --resume`.
         self.again: str | None = None
         #: run.json of the run it was loaded from.
@@ -171,6 +173,7 @@ class Learner:
         began = time.perf_counter()
         self.batch_size = batch_size
         self.run = self.saved = None
+        self.folder = None if resume is None else Path(resume)
         rows = gather(
             train,
             val,

@@ -18,7 +18,7 @@ from zoo.catalog.spec import NAME, Backbone, Strategy
 from zoo.errors import UsageError
 
 #: Each module directly inside these packages is a built-in plugin, named as the module.
-BUILTIN_PACKAGES: Final = ("zoo_plugins.backbones", "zoo_plugins.strategies")
+BUILTIN_PACKAGES: Final = ("zoo_plugins.backbones", "zoo_plugins.strategies", "zoo_plugins.trackers")
 #: Modules of plugin files are imported under this prefix, so that none can hide another module.
 FILE_MODULE: Final = "zoo_plugin_file_"
 
