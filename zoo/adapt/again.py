@@ -64,14 +64,14 @@ def find_again(learner: Learner, given: Any = None) -> Again:
     train = chosen.train
     if record["rows"].get("inner"):  # a choice was made on a fifth of them
         train = train.subset(stratified(np.asarray(train.targets), HELD_OUT, learner.seed)[0])
-    if split_id(train) != record["split_ids"]["train"]:
+    if split_id(train) != record.get("split_ids", {}).get("train"):
         raise DataError(
             f"{data.name} is not the data that this learner was fitted on",
             why="The fingerprint of its training rows differs from the one in run.json.",
             hint="Give the data as it was: --train DATA; or fit again.",
         )
     report = chosen.report.renamed(chosen.report_name) if inside else _elsewhere(learner, val)
-    same = report is not None and split_id(report) == record["split_ids"].get(report.name)
+    same = report is not None and split_id(report) == record.get("split_ids", {}).get(report.name)
     return Again(data, train, report if same else None)
 
 

@@ -58,15 +58,15 @@ def licence_warning(weights: Mapping[str, Any] | None) -> str | None:
 
 def reproduction(record: Mapping[str, Any]) -> Mapping[str, str]:
     """What has to be the same to get the same run."""
-    data = record["data"]
+    data, versions = record["data"], record.get("versions") or {}
     return facts(
         ("seed", record["seed"]),
-        ("device, precision", f"{record['device']}, {record['precision']}, {record.get('threads')} threads"),
-        ("versions", "zoo {}, torch {torch}, Python {python}".format(record["zoo"], **record["versions"])),
+        ("device, precision", f"{record.get('device')}, {record['precision']}, {record.get('threads')} threads"),
+        ("versions", f"zoo {record['zoo']}, torch {versions.get('torch')}, Python {versions.get('python')}"),
         ("data", data["name"]),
         ("fingerprint", data["fingerprint"]),
         ("rows", ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if n)),
-        *((f"rows of {name}", id) for name, id in data["split_ids"].items()),
+        *((f"rows of {name}", id) for name, id in data.get("split_ids", {}).items()),
         ("seconds", ", ".join(f"{name} {spent:.1f}" for name, spent in record["seconds"].items())),
         ("same bits", "on the same machine, with the same seed, threads and versions; else the last digits differ"),
     )

@@ -109,7 +109,7 @@ def collect(
         absent["data"] = why
         if guarded:
             raise DataError(f"a guard needs the data of the fit: {why}", hint="Say where it is: --data DATA.")
-        return Evidence(recorded, f"{recorded.split}, as recorded by the fit", absent=absent)
+        return Evidence(recorded, f"{recorded.split}, as the fit recorded it", absent=absent)
     outputs = learner.outputs(split)
     found = evaluate(outputs, np.asarray(split.targets), learner.task, split=split.name, detailed=True)
     if own:

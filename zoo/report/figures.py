@@ -92,9 +92,9 @@ def reliability(evaluation: Evaluation) -> Chart | None:
         lines=[Line([(0, 0), (1, 1)], colour=None, dashed=True)],
         bars=bars,
         dots=[Dot(x, y, 1) for x, y in points],
-        width=420,
-        height=340,
-        margins=(58, 44, 12, 14),
+        width=340,
+        height=290,
+        margins=(54, 44, 12, 14),
     )
 
 
@@ -107,7 +107,7 @@ def curves(evaluation: Evaluation) -> list[Chart]:
     area, precision = evaluation.scores.get("roc_auc"), evaluation.scores.get("average_precision")
     share = evaluation.per_class.get(name, {}).get("n")
     base = share / evaluation.n if share else 0.0
-    size: dict[str, Any] = {"width": 420, "height": 340, "margins": (58, 44, 12, 14)}
+    size: dict[str, Any] = {"width": 340, "height": 290, "margins": (54, 44, 12, 14)}
     return [
         Chart(
             "ROC curve",
@@ -179,8 +179,8 @@ def predicted_against_true(found: Evidence, task: Task) -> list[Chart]:
                     Dot(truth[r, i], float(found.outputs[r, i]), 0, found.place(found.split, int(r)))
                     for r in rows.tolist()
                 ],
-                width=420,
-                height=340,
+                width=400,
+                height=330,
                 margins=(64, 44, 12, 14),
             )
         )

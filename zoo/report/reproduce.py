@@ -27,7 +27,8 @@ def command(record: Mapping[str, Any]) -> str | None:
     """
     call = record.get("call") or {}
     options = call.get("options") or {}
-    if not call.get("data") or objects(call) or objects(options):
+    named = all(isinstance(call.get(key), str) for key in ("data", "backbone", "strategy"))
+    if not named or objects(call) or objects(options):
         return None
     parts = ["zoo"]
     for name, option in (("registry", "--registry"), ("plugins_dir", "--plugins-dir")):
@@ -45,7 +46,7 @@ def command(record: Mapping[str, Any]) -> str | None:
     if call.get("accelerator", "auto") != "auto":
         parts += ["--device", call["accelerator"]]
     parts += ["--seed", str(record["seed"]), "--precision", record["precision"]]
-    return shlex.join(parts)
+    return shlex.join(map(str, parts))
 
 
 def _plain(value: Any) -> str:
