@@ -16,7 +16,7 @@ from zoo.report.charts import Axis, Bar, Chart, Dot, Line, linear
 from zoo.report.evidence import Evidence, numbered
 
 #: Of an epoch's record, what is no loss.
-_APART: Final = ("epoch", "lr", "seconds", "rows_per_second")
+_APART: Final = ("epoch", "epochs", "lr", "seconds", "rows_per_second")
 #: Classes that have a colour on the map; the others share grey.
 COLOURED: Final = 12
 #: Points of a scatter.
@@ -88,7 +88,7 @@ def reliability(evaluation: Evaluation) -> Chart | None:
         f"Bars on the diagonal would be perfect. On average they are {found['ece']:.3f} away from it, the worst one "
         f"{found['mce']:.3f}.",
         Axis(0, 1, _SHARE.ticks, "confidence"),
-        Axis(0, 1, _SHARE.ticks, "share that is right"),
+        Axis(0, 1, _SHARE.ticks, "share that is right" if evaluation.confusion else "share that is true"),
         lines=[Line([(0, 0), (1, 1)], colour=None, dashed=True)],
         bars=bars,
         dots=[Dot(x, y, 1) for x, y in points],

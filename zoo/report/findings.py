@@ -17,6 +17,9 @@ _KINDS: Final = {
     "near_duplicates": "Near copies",
     "label_suspects": "Labels to look at",
 }
+#: What is to be known of a kind.
+_WORDS: Final = {"label_suspects": "The least believed first. Many are only hard: look at them before you change one."}
+_ALL: Final = "zoo audit --fix-list writes all."
 #: Kinds that are shown as two pictures side by side.
 _PAIRS: Final = ("leakage", "duplicates", "near_duplicates")
 #: Findings of a kind that are shown, with pictures and without.
@@ -58,7 +61,7 @@ def _kind(kind: str, findings: list[dict[str, Any]], evidence: Evidence) -> dict
         "pairs": pairs,
         "pictures": pictures,
         "lines": lines,
-        "left": f"... and {left} more; zoo audit --fix-list writes all." if left else "",
+        "words": [text for text in (_WORDS.get(kind, ""), f"... and {left} more; {_ALL}" if left else "") if text],
     }
 
 

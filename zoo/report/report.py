@@ -249,7 +249,7 @@ def _occlusions(found: Evidence, task: Task) -> list[dict[str, Any]]:
             {
                 "picture": one.picture,
                 "heat": one.heat,
-                "drop": f"{one.drop:.2g}",
+                "drop": f"falls by up to {one.drop:.2g}" if one.drop > 0 else "no window lowers it",
                 "output": one.output,
                 "wrong": wrong is not None,
                 "said": wrong.said if wrong else _said(found.outputs[row], task),

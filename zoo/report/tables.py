@@ -14,7 +14,7 @@ CLASSES_SHOWN: Final = 100
 MATRIX: Final = 25
 NARROW: Final = 6
 #: Confusions that are listed.
-PAIRS: Final = 15
+PAIRS: Final = 10
 #: Scores that are not called by their names.
 _TITLES: Final = {"roc_auc": "ROC AUC", "macro_f1": "macro F1", "r2": "R2", "rmse": "RMSE", "mae": "MAE", "f1": "F1"}
 
