@@ -14,10 +14,11 @@ def composition(record: Mapping[str, Any]) -> Mapping[str, str]:
     """What the run is made of, and under which terms."""
     composition, data = record["composition"], record["data"]
     backbone, weights, strategy = composition["backbone"], composition["weights"], composition["strategy"]
-    params = backbone.get("params")
+    params, trained = backbone.get("params"), record.get("trainable_params")
     return facts(
         ("backbone", _by(backbone["name"], backbone)),
         ("parameters", f"{params:,}" if params else None),
+        ("trained parameters", f"{trained:,}" if trained else None),
         ("weights", weights["name"] if weights else "random"),
         ("sha256 of the weights", weights and weights["sha256"]),
         ("source of the weights", weights and weights["source"]),
@@ -62,6 +63,7 @@ def reproduction(record: Mapping[str, Any]) -> Mapping[str, str]:
     return facts(
         ("seed", record["seed"]),
         ("device, precision", f"{record.get('device')}, {record['precision']}, {record.get('threads')} threads"),
+        ("processes", record.get("processes")),
         ("versions", f"zoo {record['zoo']}, torch {versions.get('torch')}, Python {versions.get('python')}"),
         ("data", data["name"]),
         ("fingerprint", data["fingerprint"]),

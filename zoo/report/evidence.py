@@ -113,7 +113,7 @@ def collect(
     outputs = learner.outputs(split)
     found = evaluate(outputs, np.asarray(split.targets), learner.task, split=split.name, detailed=True)
     if own:
-        found = replace(found, guard=recorded.guard)
+        found = replace(found, guard=recorded.guard, beside=recorded.beside)
     if guarded and found.guard is None:
         found = replace(found, guard=guard(learner, split, outputs, train, progress=progress).as_json())
     audit_found = _audit(learner, data, audited, absent, progress)

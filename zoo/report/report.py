@@ -183,6 +183,7 @@ def _banners(found: Evidence, record: Mapping[str, Any]) -> list[str]:
     said = []
     if why := (found.absent or {}).get("data"):
         said.append(f"Without the data: {why}. Figures are those that the fit recorded.")
+    said += [f"{text}." for text in found.evaluation.warnings()]
     if found.parity is not None and found.parity > 0.005:
         said.append(
             f"Measured again, {record['metrics']['primary']} differs by {found.parity:.4f} from what the fit recorded: "

@@ -45,6 +45,8 @@ def command(record: Mapping[str, Any]) -> str | None:
         parts += ["--in-chans", str(call["in_chans"])]
     if call.get("accelerator", "auto") != "auto":
         parts += ["--device", call["accelerator"]]
+    if (record.get("processes") or 1) > 1:
+        parts += ["--processes", str(record["processes"])]
     parts += ["--seed", str(record["seed"]), "--precision", record["precision"]]
     return shlex.join(map(str, parts))
 

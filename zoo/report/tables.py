@@ -29,6 +29,8 @@ def headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         shown.append((_TITLES.get(name, name.replace("_", " ")), number(value), more))
     if evaluation.calibration:
         shown.append(("calibration error", number(evaluation.calibration["ece"]), ""))
+    for name, one in (evaluation.beside or {}).items():
+        shown.append((name, number(one[evaluation.primary]), f"{evaluation.primary}, on the same rows"))
     if evaluation.guard:
         shown.append(("guard", evaluation.guard["verdict"], f"{evaluation.guard['gain']:+.3f} on the best baseline"))
     return shown
