@@ -19,7 +19,7 @@ _WORDS: Final = (*SPLITS, "rest")
 
 
 def word(value: Any) -> Any:
-    """A JSON value (of mappings those of names to numbers), or {"object": its type}."""
+    """A JSON value (of mappings those of names to numbers; lists of such), or {"object": its type}."""
     if isinstance(value, Path):
         return os.path.abspath(expanded(value))
     if isinstance(value, (str, int, float, type(None))):
@@ -28,6 +28,8 @@ def word(value: Any) -> Any:
         isinstance(name, str) and type(one) in (int, float) for name, one in value.items()
     ):
         return dict(value)
+    if isinstance(value, (list, tuple)) and not any(isinstance(word(one), Mapping) for one in value):
+        return [word(one) for one in value]
     return {OBJECT: type(value).__name__}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
-from zoo.data.preprocess import reader
+from zoo.data.preprocess import Reader, reader
 from zoo.models.accelerator import Placement
 from zoo.models.fused import fuse
 from zoo.models.network import Network, running_in_eval
@@ -35,6 +35,8 @@ def extract(
     batch_size: int | None = None,
     workers: int | None = None,
     key: str | None = None,
+    read: Reader | None = None,
+    padded: bool = False,
 ) -> Iterator[Tensor]:
     """Yield features (n, D) float32 on the CPU, batch by batch, in the split's order.
 
@@ -45,18 +47,30 @@ def extract(
         batch_size: rows of one forward pass; None = by the size of a sample, see `CPU_BATCH`.
         workers: threads that read; see `zoo.data.loading.batches`.
         key: `zoo.adapt.space.space_key` of the network read this way, where it is known: a copy is kept for it.
+        read: how raw samples are read; None = as the network wants them.
+        padded: every pass has `batch_size` rows, of which the last ones may be empty, so that what a row gives does not
+            depend on how many others there are: some kernels round otherwise with other sizes.
     """
-    read = reader(network.preprocessing, network.in_chans)
+    read = read or reader(network.preprocessing, network.in_chans)
     if batch_size is None:
         batch_size = chosen_batch(network, placement)
     runner: Network | None = None
     with running_in_eval(network):
         for batch in batches(split, read, batch_size, workers=workers):
-            x = to_device(batch.x, placement)
+            x = to_device(filled(batch.x, batch_size) if padded else batch.x, placement)
             runner = runner or _runner(network, x, placement, key)
             with torch.inference_mode(), placement.autocast():
-                found = runner.features(x).float().cpu().clone()
+                found = runner.features(x)[: len(batch)].float().cpu().clone()
             yield found
+
+
+def filled(x: Any, rows: int) -> Any:
+    """A batch's input with rows of zeros up to so many."""
+    if isinstance(x, (tuple, list)):
+        return tuple(filled(part, rows) for part in x)
+    if isinstance(x, dict):
+        return {name: filled(part, rows) for name, part in x.items()}
+    return x if len(x) >= rows else torch.cat([x, x.new_zeros((rows - len(x), *x.shape[1:]))])
 
 
 def chosen_batch(network: Network, placement: Placement) -> int:

@@ -160,6 +160,7 @@ class FeatureStore:
         keep: bool = True,
         progress: Progress | None = None,
         group: Group = ALONE,
+        padded: bool = False,
     ) -> Tensor:
         """Features (N, D) float32 on the CPU, one row per sample of the split, in its order.
 
@@ -173,10 +174,11 @@ class FeatureStore:
             progress: called with (done, total) of the rows that are computed.
             group: processes that all ask for these features: each computes some batches of what any of them lacks, all
                 are given all, and the leading one writes.
+            padded: see `zoo.adapt.extract.extract`; such features are a space of their own for each `batch_size`.
         """
         if not len(split):
             return torch.empty((0, network.num_features))
-        space = self._space(network, placement)
+        space = self._space(network, placement, {"rows": batch_size} if padded else {})
         digests = [bytes.fromhex(split.digest(i)) for i in range(len(split))]
         places = space.table.locate(digests)
         if (places < 0).any():
@@ -188,7 +190,7 @@ class FeatureStore:
             for i in np.flatnonzero(missing).tolist():
                 first.setdefault(digests[i], i)
             rows = split.subset(sorted(first.values()))
-            self._compute(space, network, rows, placement, batch_size, workers, keep, progress, group)
+            self._compute(space, network, rows, placement, batch_size, workers, keep, progress, group, padded)
             places = space.table.locate(digests)
         result = space.table.gather(places, self.settings.features if self.settings else None)
         self._trim()
@@ -200,8 +202,8 @@ class FeatureStore:
         said, self._said = self._said, []
         return said
 
-    def _space(self, network: Network, placement: Placement) -> Space:
-        facts = space_facts(network, placement)
+    def _space(self, network: Network, placement: Placement, more: dict[str, Any]) -> Space:
+        facts = space_facts(network, placement) | more
         key = space_key(facts)
         space = self._spaces.pop(key, None)
         if space is None:
@@ -223,6 +225,7 @@ class FeatureStore:
         keep: bool,
         progress: Progress | None,
         group: Group,
+        padded: bool,
     ) -> None:
         done = 0
         total, parts = len(rows), list[Tensor]()
@@ -231,7 +234,7 @@ class FeatureStore:
         try:
             key = space_key(space.facts)
             own = rows.subset(range(0 if idle else total)[group.part(total, whole=whole)])
-            passes = extract(network, own, placement, batch_size=batch_size, workers=workers, key=key)
+            passes = extract(network, own, placement, batch_size=batch_size, workers=workers, key=key, padded=padded)
             for found in passes:
                 if group.together:
                     parts.append(found)

@@ -98,7 +98,7 @@ def train(
             history = train_model(
                 model,
                 dataclasses.replace(strategy, batch_size=size) if automatic else strategy,
-                rows.epochs(seen, size, learner.seed, policy, kept),
+                rows.epochs(seen, size, learner.seed, policy, kept, strategy.view),
                 context,
                 steps_per_epoch=rows.steps(size),
                 on_epoch=on_epoch,

@@ -251,7 +251,7 @@ def join(device: torch.device) -> Group:
     whole, backends = dist.group.WORLD, dist.get_backend_config()
     plain = whole if "cpu:" in backends else dist.new_group(backend="gloo")
     quick = whole if "cuda:nccl" in backends else None
-    size, notes = dist.get_world_size(), ()
+    size, notes = dist.get_world_size(), tuple[str, ...]()
     if device.type == "cuda" and quick is None:
         notes = (f"{size} processes share {torch.cuda.device_count()} GPUs, and sum gradients in main memory",)
     return Group(dist.get_rank(), size, plain, quick, notes)

@@ -317,13 +317,17 @@ class Learner:
     def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
         if "teacher" not in self.needs:
             return None
-        from zoo.adapt.teacher import resolve_teacher
+        from zoo.adapt.teacher import Asked, resolve_teacher
 
         teacher = resolve_teacher(
             getattr(self.strategy, "teacher", None), registry=self.registry, placement=self.placement, store=self.store
         )
         notes += teacher.notes(rows.task)
-        return teacher.on(rows.all, rows.task, preprocessing=network.preprocessing, progress=progress)
+        asked = Asked(network.preprocessing, seed=self.seed, group=self.group, progress=progress)
+        if isinstance(self.strategy, Gradient):
+            strategy = self.strategy
+            asked = replace(asked, policy=strategy.augmentation(), view=strategy.view, cache=strategy.caches_teacher())
+        return teacher.on(rows.all, rows.task, asked)
 
     def _features(
         self, network: Network, split: Split, progress: Progress | None, what: str, *, keep: bool = True

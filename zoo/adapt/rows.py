@@ -71,16 +71,22 @@ class Rows:
         return math.ceil(len(self.all) / batch_size)
 
     def epochs(
-        self, read: Reader, batch_size: int, seed: int, policy: Policy | None = None, kept: Split | None = None
+        self,
+        read: Reader,
+        batch_size: int,
+        seed: int,
+        policy: Policy | None = None,
+        kept: Split | None = None,
+        view: Callable[[int], int] = int,
     ) -> Callable[[int], Iterable[loading.Batch]]:
         """Epoch -> its batches, in an order that is a pure function of seed and epoch.
 
         Samples that fit into memory are read once, now; with a `policy` they are read, and changed by it, in each
-        epoch. `kept` stands in their place where it is given.
+        epoch, as `view` of the epoch says. `kept` stands in their place where it is given.
         """
         if policy is not None:
             return lambda epoch: loading.batches(
-                augmented(self.all, policy, seed, epoch), read, batch_size, shuffle_seed=(seed << 20) + epoch
+                augmented(self.all, policy, seed, view(epoch)), read, batch_size, shuffle_seed=(seed << 20) + epoch
             )
         held = kept or loading.hold(self.all, read)
         return lambda epoch: loading.batches(held, read, batch_size, shuffle_seed=(seed << 20) + epoch)

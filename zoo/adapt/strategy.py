@@ -89,14 +89,14 @@ def has_label(y: Tensor) -> Tensor:
 
 
 class TeacherOutputs(Protocol):
-    """What a teacher says of every training row, in evaluation mode, by its own preprocessing; computed once."""
+    """What a teacher says of every training row, in evaluation mode, by its own preprocessing."""
 
     #: For messages.
     name: str
 
     @property
     def logits(self) -> Tensor:
-        """(rows, C) on the CPU, columns in the order of the task's classes.
+        """(rows, C) on the CPU, of the rows as epoch 0 sees them; columns in the order of the task's classes.
 
         Raises:
             UsageError: the teacher's classes are not the task's.
@@ -105,7 +105,20 @@ class TeacherOutputs(Protocol):
 
     @property
     def features(self) -> Tensor:
-        """(rows, D) pooled features on the CPU."""
+        """(rows, D) pooled features on the CPU, of the rows as epoch 0 sees them."""
+        ...
+
+    def soft(self, index: Tensor, epoch: int, temperature: float) -> Tensor:
+        """(N, C) logits of some rows as an epoch sees them. Softened by `temperature` they give what is to be learned,
+        of several teachers the mean of what each gives; for regression, numbers.
+
+        Raises:
+            UsageError: as for `logits`.
+        """
+        ...
+
+    def pooled(self, index: Tensor, epoch: int) -> Tensor:
+        """(N, D) pooled features of some rows as an epoch sees them; of several teachers, side by side."""
         ...
 
 
@@ -313,6 +326,14 @@ class Gradient(ABC):
     def augmentation(self) -> Policy | None:
         """How training pictures are changed, anew in each epoch; None = not at all. See `zoo.data.augment`."""
         return None
+
+    def view(self, epoch: int) -> int:
+        """Which change of the pictures an epoch sees: a number of its own for each, unless views come again."""
+        return epoch
+
+    def caches_teacher(self) -> bool:
+        """Whether a teacher is asked once for each view, not in each step."""
+        return True
 
     def keeps_front(self) -> bool:
         """Whether what stages give that no epoch trains may be computed once for each row and kept.

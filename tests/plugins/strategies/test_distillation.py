@@ -15,6 +15,7 @@ from tuning_kit import TASKS, batch, context, logits, model
 from zoo_plugins.strategies.distillation.strategy import Distillation, Projection, soft_distance
 
 import zoo
+from zoo.adapt.stepper import labelled_share
 from zoo.adapt.strategy import UNLABELLED, Batch
 from zoo.adapt.teacher import resolve_teacher
 from zoo.adapt.training import train
@@ -37,6 +38,12 @@ class Said:
     logits: Tensor
     features: Tensor
     name: str = "given"
+
+    def soft(self, index: Tensor, epoch: int, temperature: float) -> Tensor:
+        return self.logits[index]
+
+    def pooled(self, index: Tensor, epoch: int) -> Tensor:
+        return self.features[index]
 
 
 def said(rows: int = 12, width: int = 5) -> Said:
@@ -174,10 +181,67 @@ class TestLoss:
         torch.testing.assert_close(found["teacher"], distance)
         torch.testing.assert_close(found["loss"], 0.75 * found["task"] + 0.25 * distance)
 
+    def test_logits_and_features(self) -> None:
+        made, given, answers = model(), batch(), said(12, 5)
+        strategy = Distillation(features=0.3, alpha=0.25, temperature=2.0, init="random")
+        told = context(teacher=answers)
+        made.extras["projection"] = strategy.prepare(made, told)["projection"]
+        found = strategy.loss(made, given, told)
+        logit = soft_distance(made(given.x), answers.logits, 2.0, TASKS[CLASSES])
+        pooled = made.extras["projection"].distance(made.features(given.x), answers.features)
+        torch.testing.assert_close(found["teacher"], logit)
+        torch.testing.assert_close(found["features"], pooled)
+        torch.testing.assert_close(found["loss"], 0.75 * found["task"] + 0.25 * logit + 0.3 * pooled)
+
+    def test_gradients_of_logits_and_features(self) -> None:
+        """By the projection and the head, against finite differences in float64."""
+        made, given, answers = model().double(), batch(rows=6, dtype=torch.float64), said(6, 5)
+        strategy = Distillation(features=0.5, alpha=0.6, init="random")
+        told = context(teacher=answers)
+        made.extras["projection"] = strategy.prepare(made, told)["projection"].double()
+        places = (made.head, made.extras["projection"].map)
+        weights = [place.weight.detach().clone().requires_grad_() for place in places]
+        for place in places:
+            del place._parameters["weight"]
+
+        def loss(*values: Tensor) -> Tensor:
+            for place, value in zip(places, values, strict=True):
+                place.weight = value
+            return strategy.loss(made, given, told)["loss"]
+
+        assert torch.autograd.gradcheck(loss, weights)
+
+    def test_parts_of_a_batch_add_up(self) -> None:
+        """However its labels are spread over them."""
+        made, given, answers = model(), batch(), said()
+        y = given.y.clone()
+        y[2:11] = UNLABELLED
+        strategy, told = Distillation(alpha=0.4), context(teacher=answers)
+        whole = strategy.loss(made, Batch(given.x, y, given.index), told)
+        total = dict.fromkeys(whole, 0.0)
+        for rows in (slice(0, 5), slice(5, 12)):
+            share = labelled_share(y[rows], y)
+            part = Batch(given.x[rows], y[rows], given.index[rows], labelled_share=share)
+            for name, value in strategy.loss(made, part, told).items():
+                total[name] += value.item() * len(y[rows]) / len(y)
+        assert total == pytest.approx({name: value.item() for name, value in whole.items()}, rel=1e-5)
+
 
 class TestOptions:
     @pytest.mark.parametrize(
-        "option", [{"alpha": 1.5}, {"alpha": -0.1}, {"temperature": 0.0}, {"match": "weights"}, {"init": "warm"}]
+        "option",
+        [
+            {"alpha": 1.5},
+            {"alpha": -0.1},
+            {"temperature": 0.0},
+            {"match": "weights"},
+            {"init": "warm"},
+            {"features": -1.0},
+            {"features": 1.0, "match": "features"},
+            {"views": 3},
+            {"views": 0, "augment": "flip"},
+            {"augment": "flop"},
+        ],
     )
     def test_impossible(self, option: dict) -> None:
         with pytest.raises(UsageError, match=next(iter(option))):
