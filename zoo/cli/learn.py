@@ -44,7 +44,8 @@ def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> Non
     if launched(ctx, registry, begun, out, **given):
         return
     learner, run = fit(registry, out, begun=begun, anew=not resume, **given)
-    finish(learner, run, out)
+    if learner.leads:
+        finish(learner, run, out)
 
 
 def launched(

@@ -69,7 +69,7 @@ class DANN(Tuning):
         """The sum, and both parts: "task" and "domain"; and "lambda"."""
         features = model.features(batch.x)
         known = batch.labelled
-        task = task_loss(model.head(features[known]), batch.y[known], context.task)
+        task = task_loss(model.head(features[known]), batch.y[known], context.task) * batch.labelled_share
         reversal = self.strength * schedule(batch.progress, self.gamma)
         domain = domain_loss(model.extras[DOMAIN](reverse(features, reversal)), ~known)
         return {"loss": task + domain, "task": task, "domain": domain, "lambda": task.new_tensor(reversal)}
