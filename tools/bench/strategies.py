@@ -1,0 +1,89 @@
+"""Strategies side by side on the same rows: accuracy with its interval, seconds, and how many parameters were trained.
+
+    python tools/bench/strategies.py DATA -b BACKBONE [--registry FILE] [--strategies linear-probe,fine-tune,...]
+        [--labels 2,10,all] [--seeds 0,1,2] [--val SPLIT] [--set STRATEGY.KEY=VALUE]... [--json OUT]
+
+Each fit is a process of its own (`zoo fit --json`); the first of a backbone fills the feature store that the others
+share, so that seconds are what a person waits who tries one after the other. `distillation` learns from the
+linear probe's run on the same labels, unless `--set distillation.teacher=RUN` names another. Rows are the same for all
+strategies of a seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+STRATEGIES = "linear-probe,knn,bitfit,lora,fine-tune,distillation,from-scratch"
+
+
+def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder: Path) -> dict[str, Any]:
+    """What `zoo fit --json` said."""
+    run = folder / f"{strategy}-{labels}-{seed}"
+    command = [sys.executable, "-m", "zoo", "fit", str(given.data), "-b", given.backbone, "-s", strategy, "--json"]
+    command += ["-o", str(run), "--seed", str(seed)]
+    command += ["--val", given.val] if given.val else []
+    command += ["--labels-per-class", labels] if labels != "all" else []
+    options = dict(one.removeprefix(f"{strategy}.").split("=", 1) for one in given.set if one.startswith(strategy))
+    if strategy == "distillation":
+        options.setdefault("teacher", str(folder / f"linear-probe-{labels}-{seed}"))
+    for key, value in options.items():
+        command += ["--set", f"{key}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return {**json.loads(done.stdout), "labels": labels}
+
+
+def row(strategy: str, found: list[dict[str, Any]]) -> str:
+    """One line of the table, over the seeds."""
+    accuracies = [one["metrics"]["accuracy"] for one in found]
+    low, high = found[0]["metrics"]["interval"]
+    spread = f" ± {statistics.stdev(accuracies) * 100:.1f}" if len(found) > 1 else ""
+    seconds = statistics.median(one["seconds"]["total"] for one in found)
+    trained = found[0].get("trainable_params")
+    return (
+        f"| {strategy} | {found[0]['labels']} | {statistics.mean(accuracies) * 100:.1f}{spread} | "
+        f"{low * 100:.1f} to {high * 100:.1f} | {seconds:.0f} | {'' if trained is None else f'{trained:,}'} |"
+    )
+
+
+def main() -> None:
+    """Every strategy with every number of labels, and every seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("-b", "--backbone", required=True)
+    parser.add_argument("--registry", type=Path)
+    parser.add_argument("--strategies", default=STRATEGIES)
+    parser.add_argument("--labels", default="all", help="a class, comma separated")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--val")
+    parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.KEY=VALUE")
+    parser.add_argument("--json", type=Path, help="where everything that the fits said is kept")
+    given = parser.parse_args()
+    if given.registry:
+        os.environ["ZOO_REGISTRY"] = str(given.registry.resolve())
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {given.data}, {given.backbone}, seeds {given.seeds}\n")
+    print("| strategy | labels a class | accuracy % | 95 % interval, first seed | s | parameters trained |")
+    print("|---|---|---|---|---|---|", flush=True)
+    everything = []
+    with tempfile.TemporaryDirectory() as name:
+        for labels in given.labels.split(","):
+            for strategy in given.strategies.split(","):
+                found = [fit(given, strategy, labels, int(seed), Path(name)) for seed in given.seeds.split(",")]
+                print(row(strategy, found), flush=True)
+                everything += found
+                if given.json:
+                    given.json.write_text(json.dumps(everything, indent=1))
+
+
+if __name__ == "__main__":
+    main()
