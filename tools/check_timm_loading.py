@@ -84,6 +84,13 @@ def values(name: str, like: Tensor) -> Tensor:
     return noise / max(1, like[0].numel()) ** 0.5
 
 
+def made(module: nn.Module) -> dict[str, Tensor]:
+    """A state dict of `values`; what a network has under several names (coat) is the same under all of them."""
+    first: dict[int, str] = {}
+    tensors = module.state_dict(keep_vars=True).items()
+    return {name: values(first.setdefault(id(tensor), name), tensor) for name, tensor in tensors}
+
+
 def held(module: nn.Module) -> dict[str, Tensor]:
     """Every tensor of a module: parameters, buffers saved or not, and plain attributes."""
     found: dict[str, Tensor] = {}
@@ -131,7 +138,7 @@ def check(spec: zoo.Backbone, folder: Path, limit_gmacs: float) -> dict[str, Any
         start = time.perf_counter()
         with without_initialisation():
             theirs = timm.create_model(spec.name)
-        save_file({name: values(name, tensor) for name, tensor in theirs.state_dict().items()}, path)
+        save_file(made(theirs), path)
         theirs.load_state_dict(load_file(path), strict=True)
         theirs.eval()
         record["timm_s"] = round(time.perf_counter() - start, 3)
