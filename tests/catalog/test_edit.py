@@ -42,7 +42,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_preprocessing(tmp_path: Path) -> None:
-    spec = weights(preprocessing=Preprocessing(kind="audio", extra={"rate": 8000}))
+    spec = weights(preprocessing=Preprocessing(kind="audio", input_size=(3, 96, 64), extra={"rate": 8000}))
     ledger.add_weights(tmp_path / "r.toml", spec)
     assert ledger.read(tmp_path / "r.toml").weights["net.a"].preprocessing == spec.preprocessing
 

@@ -386,7 +386,7 @@ class TestUse:
 
     def test_a_folder_without_pictures(self, refused: Refused, run: Path) -> None:
         Path("empty").mkdir()
-        refused(7, "data", "predict", run, "empty", says=("no images in", "Images end in"))
+        refused(7, "data", "predict", run, "empty", says=("no samples in", "Pictures end in"))
 
     @pytest.mark.parametrize("verb", ["evaluate", "predict"])
     def test_a_run_that_is_not_there(self, refused: Refused, photos: Path, verb: str) -> None:

@@ -153,7 +153,7 @@ def test_skip_bad_leaves_them_out_and_says_so(folder) -> None:
 def test_skip_bad_never_loses_a_class(folder) -> None:
     for name in "012":
         truncate(folder / "ants" / f"{name}.jpg")
-    with pytest.raises(DataError, match="class 'ants' has no image that can be read"):
+    with pytest.raises(DataError, match="class 'ants' has no sample that can be read"):
         open_data(folder, skip_bad=True)
 
 

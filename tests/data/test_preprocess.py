@@ -104,7 +104,7 @@ def test_a_network_without_preprocessing_takes_tensors_only() -> None:
     read = reader(None)
     assert torch.equal(read(torch.ones(3)), torch.ones(3))
     assert read((torch.ones(2), torch.ones(3)))[1].shape == (3,)
-    with pytest.raises(DataError, match="no preprocessing for images"):
+    with pytest.raises(DataError, match="no preprocessing for raw samples"):
         read(photo(4, 4))
     assert read.shorter is None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import images, loading, seen
+from zoo.data import files, loading, seen
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.errors import DataError
@@ -32,13 +32,13 @@ def many(tmp_path: Path, monkeypatch) -> Path:
 def read(monkeypatch) -> list[str]:
     """Names of the files whose bytes were read."""
     names: list[str] = []
-    inner = images.FileSamples.content
+    inner = files.FileSamples.content
 
-    def content(self: images.FileSamples, row: int) -> bytes:
+    def content(self: files.FileSamples, row: int) -> bytes:
         names.append(Path(self.location(row)).name)
         return inner(self, row)
 
-    monkeypatch.setattr(images.FileSamples, "content", content)
+    monkeypatch.setattr(files.FileSamples, "content", content)
     return names
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo.atomic import lock_beside, write_atomically, writing
+from zoo.catalog.schema import SHARED_KEYS
 from zoo.catalog.spec import Preprocessing, Weights
 from zoo.errors import DiskError, NotFoundError, UsageError
 
@@ -128,7 +129,9 @@ def table_of(weights: Weights, folder: Path) -> Any:
 
 def _preprocessing(spec: Preprocessing) -> dict[str, Any]:
     if spec.kind != "image":
-        return {"kind": spec.kind, **spec.extra}
+        plain = Preprocessing(kind=spec.kind)
+        shared = {key: getattr(spec, key) for key in SHARED_KEYS if getattr(spec, key) != getattr(plain, key)}
+        return {"kind": spec.kind, **shared, **spec.extra}
     return {
         "input_size": spec.input_size,
         "mean": spec.mean,

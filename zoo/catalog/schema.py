@@ -25,6 +25,8 @@ SCHEMA: Final = 1
 TOP_KEYS: Final = ("schema", "plugins", "aliases", "weights")
 PLUGIN_KEYS: Final = ("disabled", "required")
 FILE_KEYS: Final = ("source", "sha256", "sha256_prefix", "bytes", "role")
+#: Those that mean the same for every kind; a reader's own keys go to `extra`.
+SHARED_KEYS: Final = ("kind", "input_size", "mean", "std")
 IMAGE_KEYS: Final = ("kind", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
 INTERPOLATIONS: Final = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 CROP_MODES: Final = ("center", "squash", "border")
@@ -158,7 +160,8 @@ def read_preprocessing(table: Any, where: Where) -> Preprocessing:
     table = _table(table, where)
     kind = _string(table.get("kind", "image"), (*where, "kind"))
     if kind != "image":
-        return Preprocessing(kind=kind, extra={key: value for key, value in table.items() if key != "kind"})
+        shared = {key: _IMAGE[key](table[key], (*where, key)) for key in SHARED_KEYS if key in table}
+        return Preprocessing(**shared, extra={key: value for key, value in table.items() if key not in shared})
     _known(table, IMAGE_KEYS, where)
     own = {key: value for key, value in table.items() if key.startswith("x-")}
     values: dict[str, Any] = {key: _IMAGE[key](value, (*where, key)) for key, value in table.items() if key not in own}

@@ -18,6 +18,7 @@ from zoo.adapt.source import NamedSource
 from zoo.atomic import write_atomically
 from zoo.choose import duplicates, shifts
 from zoo.choose.look import SIDE, Look, look_at
+from zoo.choose.raw import cepstra
 from zoo.choose.suspects import label_suspects
 from zoo.data.dataset import TRAIN, Data, Split
 from zoo.data.open import open_data
@@ -269,7 +270,8 @@ def _features(
 ) -> tuple[Tensor | None, str]:
     """(N, D) of all rows and a sentence on where they come from; None where there is nothing to compare."""
     pictures = all(look is not None for look in looks)
-    name = backbone or (_best_here(registry) if pictures else None)
+    heard = all(split.samples.kind == "audio" for split in rows.splits)
+    name = backbone or (_best_here(registry) if pictures or heard else None)
     if name is not None:
         spec, weights = registry.resolve(name)
         network = NamedSource(spec, weights, registry, seed=seed).network(progress)
@@ -285,6 +287,9 @@ def _features(
             f"no weights are on this disk: samples are compared by thumbnails of {SIDE} x {SIDE} pixels; "
             "with a backbone (-b NAME) labels and shifts are judged far better"
         )
+    if heard:
+        parts = [cepstra(split) for split in rows.splits]
+        return torch.cat(parts), "no weights are on this disk: recordings are compared by their cepstra"
     flat = [np.asarray(split.raw(index)).ravel() for split, index in rows.places]
     if len({len(row) for row in flat}) == 1:
         return torch.from_numpy(np.stack(flat)).float(), "samples are compared as the numbers they are"

@@ -18,11 +18,9 @@ from zoo.adapt.source import NamedSource
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import target_columns
 from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
+from zoo.choose.raw import raw_numbers
 from zoo.data.dataset import Split
-from zoo.data.loading import batches
-from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, REGRESSION, Task
-from zoo.models.network import Network
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
@@ -32,8 +30,6 @@ NO_EVIDENCE: Final = "no-evidence"
 NEGATIVE: Final = "negative-transfer"
 #: Resamples of the paired bootstrap.
 RESAMPLES: Final = 10_000
-#: Pictures are shrunk to at most this many pixels a side before raw pixels are learned from.
-SIDE: Final = 32
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,8 +39,8 @@ class Baseline:
     """What does without the pretrained network.
 
     Attributes:
-        name: "majority", "raw" (ridge on the raw numbers), "random-weights" (the same architecture, untrained, with a
-            probe), or "from-scratch".
+        name: "majority"; "raw" (ridge on the raw numbers; of recordings logistic regression on their cepstra);
+            "random-weights" (the same architecture, untrained, with a probe); or "from-scratch".
         accuracy: on the same rows; None for regression.
         interval: Wilson's 95 % interval of it.
         gain: mean over the rows of (its error - the learner's): accuracy points for classes.
@@ -166,11 +162,12 @@ def _baselines(
     codes = np.asarray(train.targets)
     found: dict[str, np.ndarray] = {"majority": row_errors(_constant(codes, task, len(test)), truth, task)}
     network = learner.model.backbone
-    raw = _raw(network, train), _raw(network, test)
+    raw = raw_numbers(network, train), raw_numbers(network, test)
     if raw[0] is None or raw[1] is None:
         notes.append("raw: the input is no single array, so that nothing can be learned from it directly")
     else:
-        found["raw"] = row_errors(_ridge(raw[0], codes, raw[1], task), truth, task)
+        learn = _probe if train.samples.kind == "audio" else _ridge
+        found["raw"] = row_errors(learn(raw[0], codes, raw[1], task), truth, task)
     source = learner.source
     if isinstance(source, NamedSource):
         plain = NamedSource(
@@ -198,19 +195,6 @@ def _constant(codes: np.ndarray, task: Task, n: int) -> Tensor:
     return torch.from_numpy(mean if task.kind == REGRESSION else mean - 0.5).repeat(n, 1)
 
 
-def _raw(network: Network, split: Split) -> Tensor | None:
-    """(N, D) of the network's input, pictures shrunk; None where the input is several tensors."""
-    rows = []
-    for batch in batches(split, reader(network.preprocessing, network.in_chans), 64):
-        if not isinstance(batch.x, Tensor):
-            return None
-        x = batch.x.float()
-        if x.ndim == 4 and max(x.shape[2:]) > SIDE:
-            x = torch.nn.functional.interpolate(x, size=SIDE, mode="area")
-        rows.append(x.flatten(1))
-    return torch.cat(rows)
-
-
 def _ridge(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
     """Outputs of ridge regression on the raw numbers, its strength chosen by leave-one-out."""
     columns = target_columns(x, codes, task)
@@ -221,6 +205,12 @@ def _ridge(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
     head = spectrum.fold(*ridge.solve(spectrum, columns, strength))
     with torch.no_grad():
         return head(test).double()
+
+
+def _probe(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
+    """Outputs of logistic regression on standardised numbers."""
+    with torch.no_grad():
+        return solve_head(x, codes, task)(test).double()
 
 
 def _from_scratch(learner: Learner, train: Split, test: Split, progress: Progress | None) -> Tensor:

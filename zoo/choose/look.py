@@ -52,6 +52,8 @@ def look_at(splits: Sequence[Split]) -> list[Look | None]:
 
 
 def _look(split: Split, index: int) -> Look | None:
+    if split.samples.kind != "image":
+        return None
     path = split.samples.path(int(split.rows[index]))
     if path is not None:
         return _look_at_file(path)

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.data.dataset import Samples
 from zoo.data.fingerprint import of_value
+from zoo.data.sound import Sound
 from zoo.errors import DataError
 
 _LAYOUT: Final = "Raw images are uint8 (N, H, W) or (N, H, W, C); prepared input is floating, (N, ...)."
@@ -124,6 +125,8 @@ def as_raw(item: Any, what: str) -> Any:
     """
     if hasattr(item, "getexif"):
         return _upright(item, what)
+    if isinstance(item, Sound):
+        return item
     if isinstance(item, (tuple, list)) and item and all(is_array(part) for part in item):
         return tuple(check_array(part[None], what)[0] for part in item)
     if not is_array(item):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
-from zoo.data.images import EncodedSamples, refuse_unreadable
+from zoo.data.files import EncodedSamples, refuse_unreadable
 from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot
 from zoo.errors import DataError
 
@@ -86,12 +86,12 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
     for name in (TRAIN,) if names is None else [n for n in _ORDER if n in set(rows.splits or ())]:
         chosen = kept if names is None else kept[names[kept] == name]
         if not len(chosen):
-            raise DataError(f"no image of split {name} can be read", hint="Mend or remove the unreadable images.")
+            raise DataError(f"no sample of split {name} can be read", hint="Mend or remove the unreadable files.")
         splits[name] = Split(name, rows.samples, chosen, None if targets is None else targets[chosen], task)
     if task is not None and targets is not None:
         _refuse_lost(task, targets, kept)
         _check_classes(rows.name, task, splits, fitted=known.task is not None)
-    notes = (*rows.notes, *_skip_note(skipped), *_conflicts(rows.samples, splits, targets, task))
+    notes = (*rows.notes, *_skip_note(skipped, _nouns(rows.samples)), *_conflicts(rows.samples, splits, targets, task))
     return Data(
         rows.name,
         task,
@@ -153,7 +153,7 @@ def _readable(samples: Samples, skip_bad: bool) -> tuple[np.ndarray, list[Unread
     bad = samples.verify() if isinstance(samples, EncodedSamples) else []
     skipped = [unreadable for _, unreadable in bad]
     if not skip_bad or len(bad) == len(samples):
-        refuse_unreadable(skipped, len(samples))
+        refuse_unreadable(skipped, len(samples), _nouns(samples))
     return np.setdiff1d(np.arange(len(samples)), [row for row, _ in bad]).astype(np.int64), skipped
 
 
@@ -163,7 +163,7 @@ def _refuse_lost(task: Task, targets: np.ndarray, kept: np.ndarray) -> None:
     lost = np.setdiff1d(targets, targets[kept])
     if len(lost):
         names = ", ".join(repr(task.classes[code]) for code in lost[:5])
-        raise DataError(f"class {names} has no image that can be read", hint="Mend its images, or remove the class.")
+        raise DataError(f"class {names} has no sample that can be read", hint="Mend its files, or remove the class.")
 
 
 def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:
@@ -184,11 +184,15 @@ def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: b
         raise DataError(f"{name} has only one class, {only!r}", hint="Learning needs samples of at least two classes.")
 
 
-def _skip_note(skipped: list[Unreadable]) -> list[str]:
+def _nouns(samples: Samples) -> str:
+    return samples.format.nouns if isinstance(samples, EncodedSamples) else "samples"
+
+
+def _skip_note(skipped: list[Unreadable], nouns: str) -> list[str]:
     if not skipped:
         return []
     listed = ", ".join(Path(one.location).name for one in skipped[:10])
-    return [f"{len(skipped)} unreadable images left out: {listed}{', ...' if len(skipped) > 10 else ''}"]
+    return [f"{len(skipped)} unreadable {nouns} left out: {listed}{', ...' if len(skipped) > 10 else ''}"]
 
 
 def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray | None, task: Task | None) -> list[str]:

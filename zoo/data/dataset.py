@@ -22,12 +22,15 @@ class Samples:
 
     #: Whether a raw sample has to be decoded, so that reading ahead in threads pays.
     encoded: bool = False
+    #: What raw samples are: "image" (pictures and raw arrays) or "audio".
+    kind: str = "image"
 
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} must say its length")
 
     def raw(self, row: int, shorter: int | None = None) -> Any:
-        """The sample as it is: an upright RGB or L picture, a uint8 (H, W[, C]) array, or a float array or tensor.
+        """The sample as it is: an upright RGB or L picture, a uint8 (H, W[, C]) array, a `Sound`, or a float array or
+        tensor.
 
         Args:
             row: 0-based.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from zoo.data.sound import Sound
+
 if TYPE_CHECKING:
     from zoo.data.dataset import Split
     from zoo.data.task import Task
@@ -52,5 +54,7 @@ def _content(part: Any) -> tuple[str, memoryview | bytes]:
         return f"{kind} {tuple(tensor.shape)}", tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
     if hasattr(part, "tobytes") and hasattr(part, "mode"):
         return f"picture {part.mode} {part.size}", part.tobytes()
+    if isinstance(part, Sound):
+        return f"sound {part.rate}", part.samples.tobytes()
     array = np.ascontiguousarray(part)
     return f"{array.dtype} {tuple(array.shape)}", array.tobytes()

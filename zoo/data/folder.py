@@ -1,13 +1,11 @@
-"""A folder of class folders, optionally under train/ val/ test/; or a folder of loose pictures."""
+"""A folder of class folders, optionally under train/ val/ test/; or a folder of loose files."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from zoo.data.assemble import SPLIT_NAMES, Rows
-from zoo.data.images import SUFFIXES, FileSamples
+from zoo.data.files import FileSamples, sample_files
 from zoo.errors import DataError
 
 
@@ -33,7 +31,7 @@ def read_folder(root: Path) -> Rows:
         splits = None
     return Rows(
         root.name,
-        FileSamples([path for path, _, _ in found]),
+        FileSamples([path for path, _, _ in found], str(root)),
         [label for _, label, _ in found],
         splits,
         path=root,
@@ -43,31 +41,22 @@ def read_folder(root: Path) -> Rows:
 
 
 def read_loose(root: Path) -> Rows:
-    """Read every picture under a folder, sorted by path, without labels.
+    """Read every sample under a folder, sorted by path, without labels.
 
     Raises:
         DataError: there is none.
     """
-    paths = list(pictures(root))
+    paths = list(sample_files(root))
     if not paths:
         raise _no_images(root)
-    return Rows(root.name, FileSamples(paths), path=root, source=str(root))
-
-
-def pictures(root: Path) -> Iterator[Path]:
-    """Every picture file under a folder, sorted; hidden files and folders are passed over."""
-    for folder, inner, files in os.walk(root, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield Path(folder, name)
+    return Rows(root.name, FileSamples(paths, str(root)), path=root, source=str(root))
 
 
 def _class_folders(root: Path) -> list[tuple[Path, str]]:
     classes = _subfolders(root)
-    found = [(path, folder.name) for folder in classes for path in pictures(folder)]
+    found = [(path, folder.name) for folder in classes for path in sample_files(folder)]
     if not found:
-        raise _no_images(root, loose=next(pictures(root), None) is not None)
+        raise _no_images(root, loose=next(sample_files(root), None) is not None)
     filled = {label for _, label in found}
     empty = [folder for folder in classes if folder.name not in filled]
     if empty:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from zoo.data.assemble import SPLIT_NAMES, Rows
-from zoo.data.images import EncodedSamples
+from zoo.data.files import EncodedSamples
 from zoo.errors import DataError, UsageError
 
 _LABELS: Final = ("label", "labels", "target", "fine_label", "class")

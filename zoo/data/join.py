@@ -16,6 +16,7 @@ class JoinedSamples(Samples):
 
     def __init__(self, first: Split, second: Split) -> None:
         self.parts = (first, second)
+        self.kind = first.samples.kind
         self.encoded = first.samples.encoded or second.samples.encoded
 
     def __len__(self) -> int:

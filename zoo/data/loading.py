@@ -192,7 +192,7 @@ def read(split: Split, reader: Reader, index: int) -> Tensor | tuple[Tensor, ...
         raise DataError(
             f"cannot read {split.location(index)}",
             why=f"{type(error).__name__}: {error}",
-            hint="Mend or remove it, or leave unreadable images out with --skip-bad (skip_bad=True in Python).",
+            hint="Mend or remove it, or leave unreadable files out with --skip-bad (skip_bad=True in Python).",
         ) from error
 
 
@@ -233,6 +233,7 @@ class HeldSamples(Samples):
     """Samples already read; they remember where they came from."""
 
     def __init__(self, source: Split, values: Tensor | tuple[Tensor, ...]) -> None:
+        self.kind = source.samples.kind
         self._source = source
         self._values = values
 

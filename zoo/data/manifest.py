@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from zoo.data.assemble import SPLIT_NAMES, Rows
-from zoo.data.images import FileSamples
+from zoo.data.files import FileSamples
 from zoo.data.task import REGRESSION, Task
 from zoo.errors import DataError
 
@@ -44,7 +44,7 @@ def read_manifest(file: Path, *, labelled: bool = True, task: Task | None = None
     splits = (
         [_split(file, number, cells["split"]) for number, cells in table] if table and "split" in table[0][1] else None
     )
-    return Rows(file.stem, FileSamples(paths), labels, splits, path=file, source=str(file))
+    return Rows(file.stem, FileSamples(paths, str(file)), labels, splits, path=file, source=str(file))
 
 
 def _table(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:

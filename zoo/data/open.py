@@ -10,8 +10,8 @@ from typing import Any
 from zoo.data import arrays, builtin
 from zoo.data.assemble import Known, Rows, assemble, retarget
 from zoo.data.dataset import TRAIN, Data, Split
-from zoo.data.folder import pictures, read_folder, read_loose
-from zoo.data.images import SUFFIXES, FileSamples
+from zoo.data.files import FileSamples, sample_files
+from zoo.data.folder import read_folder, read_loose
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 from zoo.settings import expanded
@@ -95,7 +95,7 @@ def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
 
         return read_npz(path, labelled=labelled)
     if not labelled:
-        return Rows(path.name, FileSamples([path]), path=path, source=str(path))
+        return Rows(path.name, FileSamples([path], str(path)), path=path, source=str(path))
     raise DataError(
         f"{path} is neither a folder nor a CSV manifest nor a NumPy archive",
         hint="Give a folder of class folders, a .csv with the columns path,label[,split], or an .npz of x and y.",
@@ -171,14 +171,16 @@ def _expand(items: list[Any]) -> list[Path]:
     for item in items:
         path = expanded(item).absolute()
         if path.is_dir():
-            inside = list(pictures(path))
+            inside = list(sample_files(path))
             if not inside:
-                raise DataError(f"no images in {path}", hint=f"Images end in {', '.join(sorted(SUFFIXES)[:6])}, ...")
+                raise DataError(
+                    f"no samples in {path}", hint="Pictures end in .jpg, .png ..., recordings in .wav, .flac ..."
+                )
             paths += inside
         elif path.exists():
             paths.append(path)
         else:
             near = _near(expanded(item))
-            hint = f"Did you mean {', '.join(near)}?" if near else "Give the path of a picture, or of a folder of them."
-            raise NotFoundError(f"no image at {path}", hint=hint)
+            hint = f"Did you mean {', '.join(near)}?" if near else "Give the path of a sample, or of a folder of them."
+            raise NotFoundError(f"no sample at {path}", hint=hint)
     return paths

@@ -6,9 +6,10 @@ nothing waits for torchvision to be imported (2 s here).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from zoo.catalog.spec import Preprocessing
+from zoo.data.sound import Sound
 from zoo.errors import DataError, UsageError
 
 #: Pillow's filters by the names that timm and the registry use.
@@ -56,7 +58,11 @@ class Readers:
     """The readers known, by kind. An object, so that another kind can be added without touching anybody else's."""
 
     def __init__(self) -> None:
-        self._factories: dict[str, ReaderFactory] = {"image": ImageReader, "tensor": TensorReader}
+        self._factories: dict[str, ReaderFactory] = {
+            "image": ImageReader,
+            "audio": _audio_reader,
+            "tensor": TensorReader,
+        }
 
     def add(self, kind: str, factory: ReaderFactory) -> None:
         """Make a kind known."""
@@ -77,13 +83,19 @@ class Readers:
         return self._factories[preprocessing.kind](preprocessing, in_chans)
 
 
+def _audio_reader(preprocessing: Preprocessing, in_chans: int) -> Reader:
+    from zoo.data.spectrogram import AudioReader
+
+    return AudioReader(preprocessing, in_chans)
+
+
 def reader(preprocessing: Preprocessing | None, in_chans: int = 3, *, readers: Readers | None = None) -> Reader:
     """The reader for a network: raw sample -> float32 tensor, or a tuple of tensors.
 
     Args:
         preprocessing: of the weights; None = the network takes tensors that are ready.
         in_chans: channels that the network takes.
-        readers: the kinds known; None = "image" and "tensor".
+        readers: the kinds known; None = "image", "audio" and "tensor".
 
     Raises:
         UsageError: an unknown kind, interpolation or crop mode.
@@ -102,9 +114,9 @@ class TensorReader:
     def __call__(self, raw: Any) -> Tensor | tuple[Tensor, ...]:
         if isinstance(raw, tuple):
             return tuple(ready(part) for part in raw)
-        if isinstance(raw, Image.Image) or str(raw.dtype).endswith("uint8"):
+        if isinstance(raw, (Image.Image, Sound)) or str(raw.dtype).endswith("uint8"):
             raise DataError(
-                "this network has no preprocessing for images",
+                "this network has no preprocessing for raw samples",
                 hint="Give tensors that are ready for it, or say how pictures become its input: "
                 "compose(..., preprocessing=zoo.Preprocessing(input_size=(3, 224, 224))).",
             )
@@ -118,6 +130,8 @@ class TensorReader:
 @dataclass(frozen=True)
 class ImageReader:
     """Pictures and uint8 arrays: channels, resize, crop, scale to [0, 1], normalise. Floating input passes unchanged.
+
+    Recordings are seen as log-mel pictures of the whole input size (see `zoo.data.spectrogram`).
 
     Args:
         preprocessing: of kind "image".
@@ -141,12 +155,14 @@ class ImageReader:
                 hint="input_size is (channels, height, width), crop_pct between 0 and 2.",
             )
         object.__setattr__(self, "shorter", min(self._scaled))
-        object.__setattr__(self, "_mean", _per_channel(spec.mean, self.in_chans))
-        object.__setattr__(self, "_std", _per_channel(spec.std, self.in_chans))
+        object.__setattr__(self, "_mean", per_channel(spec.mean, self.in_chans))
+        object.__setattr__(self, "_std", per_channel(spec.std, self.in_chans))
 
     def __call__(self, raw: Any) -> Tensor | tuple[Tensor, ...]:
         if isinstance(raw, tuple):
             return tuple(ready(part) for part in raw)
+        if isinstance(raw, Sound):
+            return self._hearing(raw)
         if not isinstance(raw, Image.Image) and not str(raw.dtype).endswith("uint8"):
             return ready(raw)
         pixels = self.pixels(raw)
@@ -156,6 +172,10 @@ class ImageReader:
         scaled -= self._mean
         scaled /= self._std
         return torch.from_numpy(scaled)
+
+    @functools.cached_property
+    def _hearing(self) -> Reader:
+        return _audio_reader(replace(self.preprocessing, kind="audio", extra={}), self.in_chans)
 
     def pixels(self, raw: Image.Image | np.ndarray) -> np.ndarray:
         """uint8 (height, width, in_chans), resized and cropped, not yet normalised."""
@@ -263,8 +283,8 @@ def _with_channels(array: np.ndarray) -> np.ndarray:
     return array[..., None] if array.ndim == 2 else array
 
 
-def _per_channel(values: tuple[float, ...], channels: int) -> np.ndarray:
-    """(channels, 1, 1) float32."""
+def per_channel(values: tuple[float, ...], channels: int) -> np.ndarray:
+    """(channels, 1, 1) float32: for one channel their mean, for many repeated in a cycle."""
     if channels == 1:
         values = (sum(values) / len(values),)
     return np.asarray([values[i % len(values)] for i in range(channels)], dtype=np.float32)[:, None, None]

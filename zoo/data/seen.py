@@ -1,8 +1,8 @@
-"""Picture files that were read once: their sha256, so that an unchanged file need not be read and proved again.
+"""Files that were read once: their sha256, so that an unchanged file need not be read and proved again.
 
 `$ZOO_HOME/samples.sqlite`, one table::
 
-    files(path TEXT PRIMARY KEY, inode, size, mtime_ns, ctime_ns, pillow TEXT, sha256 BLOB)
+    files(path TEXT PRIMARY KEY, inode, size, mtime_ns, ctime_ns, library TEXT, sha256 BLOB)
 
 A file is known while all of these stay; the time of change (ctime) cannot be set back by anybody. It is a cache: where
 it cannot be read or written, files are read.
@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import PIL
 
 from zoo.settings import Settings
 
@@ -34,21 +32,23 @@ _SETTLED_NS: Final = 2_000_000_000
 _ASKED: Final = 500
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, inode INTEGER, size INTEGER, mtime_ns INTEGER, "
-    "ctime_ns INTEGER, pillow TEXT, sha256 BLOB) WITHOUT ROWID"
+    "ctime_ns INTEGER, library TEXT, sha256 BLOB) WITHOUT ROWID"
 )
 
 Stamp = tuple[int, int, int, int]
 
 
 class SeenFiles:
-    """What is known of picture files.
+    """What is known of files.
 
     Args:
         settings: where the table is.
+        version: of the library that proves them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, version: str) -> None:
         self.path: Final = settings.home / "samples.sqlite"
+        self.version = version
 
     def known(self, stamps: Mapping[str, Stamp]) -> dict[str, str]:
         """The sha256 of the files, by path, that are unchanged since they were proved readable."""
@@ -61,8 +61,8 @@ class SeenFiles:
                 part = names[start : start + _ASKED]
                 marks = ",".join("?" * len(part))
                 rows = table.execute(f"SELECT * FROM files WHERE path IN ({marks})", part)
-                for path, *stamp, pillow, sha256 in rows:
-                    if tuple(stamp) == stamps[path] and pillow == PIL.__version__ and len(sha256) == 32:
+                for path, *stamp, library, sha256 in rows:
+                    if tuple(stamp) == stamps[path] and library == self.version and len(sha256) == 32:
                         found[path] = bytes(sha256).hex()
         return found
 
@@ -70,7 +70,7 @@ class SeenFiles:
         """Remember files that were read and are sound; `stamps` are from before they were read."""
         settled = time.time_ns() - _SETTLED_NS
         rows = [
-            (path, *stamps[path], PIL.__version__, bytes.fromhex(sha256))
+            (path, *stamps[path], self.version, bytes.fromhex(sha256))
             for path, sha256 in digests.items()
             if max(stamps[path][2:]) < settled and stamp_of(path) == stamps[path]
         ]

@@ -54,6 +54,7 @@ class ViewedSamples(Samples):
         self._source = source
         self._view = view
         self.encoded = source.encoded
+        self.kind = source.kind
 
     def __len__(self) -> int:
         return len(self._source)

@@ -1,0 +1,185 @@
+"""Recordings: read, refused, and seen as log-mel pictures."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from scipy.signal import ShortTimeFFT, get_window
+
+import zoo
+from zoo.catalog.spec import Preprocessing
+from zoo.data.open import open_data
+from zoo.data.preprocess import reader
+from zoo.data.sound import SOUND, Sound
+from zoo.data.spectrogram import LogMel, mel_filters
+from zoo.errors import DataError, UsageError
+
+RATE = 8000
+
+
+def tone(hz: float, seconds: float = 0.3, rate: int = RATE, seed: int = 0) -> np.ndarray:
+    t = np.arange(int(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).normal(size=len(t)) * 0.05
+    return (0.5 * np.sin(2 * np.pi * hz * t) + noise).astype("f4")
+
+
+def wav(samples: np.ndarray, rate: int = RATE, **options: str) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, **{"format": "WAV", **options})
+    return stream.getvalue()
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Path:
+    """Low and high tones."""
+    for i in range(24):
+        path = tmp_path / "voices" / ("low", "high")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wav(tone((300, 1500)[i % 2] + 5 * i, 0.2 + 0.01 * i, seed=i)))
+    return tmp_path / "voices"
+
+
+@pytest.mark.parametrize("form", [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")])
+def test_every_format_is_decoded_and_channels_become_their_mean(form: tuple[str, str]) -> None:
+    left, right = tone(300), tone(700)
+    found = SOUND.decode(wav(np.stack([left, right], axis=1), format=form[0], subtype=form[1]))
+    assert found.rate == RATE
+    assert found.seconds == pytest.approx(0.3)
+    assert np.abs(found.samples - (left + right) / 2).max() < (0.2 if form[0] == "OGG" else 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (wav(np.zeros(0, "f4")), "no sound at all"),
+        (wav(np.full(10, np.nan, "f4"), subtype="FLOAT"), "NaN or infinite"),
+        (b"RIFF\x00\x00\x00\x00WAVEjunk", "."),
+        (b"not a recording", "Format not recognised"),
+        (wav(tone(300))[:20], "."),
+    ],
+)
+def test_what_is_no_recording_is_named(voices: Path, content: bytes, why: str) -> None:
+    bad = voices / "low" / "bad.wav"
+    bad.write_bytes(content)
+    with pytest.raises(DataError, match="1 of 25 recordings cannot be read") as caught:
+        open_data(voices)
+    assert "bad.wav" in str(caught.value)
+    assert __import__("re").search(why, str(caught.value))
+    assert len(open_data(voices, skip_bad=True)) == 24
+
+
+def test_pictures_and_recordings_do_not_mix(voices: Path) -> None:
+    Image.new("L", (8, 8)).save(voices / "low" / "a.png")
+    with pytest.raises(DataError, match="files of several kinds"):
+        open_data(voices)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_powers_are_those_of_the_formula(rate: int) -> None:
+    """Against SciPy's transform, and triangles drawn one by one on Slaney's scale."""
+    samples = tone(440, 0.25, rate)
+    mel = LogMel(rate=rate, bands=20)
+    window = np.zeros(mel.size)
+    start = (mel.size - mel.length) // 2
+    window[start : start + mel.length] = get_window("hann", mel.length)
+    transform = ShortTimeFFT(window, mel.step, rate, phase_shift=None)
+    frames = 1 + len(samples) // mel.step
+    spectrum = transform.stft(samples.astype("f8"), p0=0, p1=frames, k_offset=0)
+    power = np.abs(spectrum) ** 2
+
+    def to_mel(hz: float) -> float:
+        return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
+
+    def to_hz(mel: float) -> float:
+        return mel * 200 / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
+
+    edges = [to_hz(to_mel(rate / 2) * i / 21) for i in range(22)]
+    bins = np.arange(mel.size // 2 + 1) * rate / mel.size
+    expected = np.zeros((20, frames))
+    for band, (a, b, c) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        triangle = np.interp(bins, [a, b, c], [0, 1, 0], left=0, right=0)
+        expected[band] = 2 / (c - a) * triangle @ power
+    found = mel.powers(Sound(samples, rate))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    picture = mel(Sound(samples, rate))
+    decibels = np.maximum(10 * np.log10(np.maximum(expected, 1e-10) / expected.max()), -80)
+    np.testing.assert_allclose(picture, 1 + decibels / 80, atol=1e-6)
+
+
+def test_filters_have_unit_area() -> None:
+    """Slaney's normalisation, up to the width of a bin."""
+    filters = mel_filters(16000, 8192, 40, 0.0, 8000.0)
+    np.testing.assert_allclose(filters.sum(axis=1) * 16000 / 8192, 1, rtol=1e-3)
+
+
+def test_another_rate_gives_nearly_the_same_picture() -> None:
+    mel = LogMel(rate=8000, bands=32)
+    a, b = (mel(Sound(tone(440, 0.5, rate, seed=1) * 0 + np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate)
+                      .astype("f4"), rate)) for rate in (8000, 44100))  # fmt: skip
+    assert np.abs(a - b)[:, 2:-2].mean() < 0.02
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_a_network_of_pictures_hears(in_chans: int) -> None:
+    """Low tones light the lower half, high ones the upper; the size is the network's, mean and deviation its own."""
+    plain = Preprocessing(input_size=(3, 32, 24), mean=(0.5, 0.25, 0.75), std=(0.5, 0.5, 0.25))
+    read = reader(plain, in_chans)
+    low, high = (read(Sound(tone(hz, 0.4, 16000), 16000)) for hz in (200, 6000))
+    assert low.shape == (in_chans, 32, 24)
+    assert low.dtype == torch.float32
+    assert low[0, 16:].mean() > low[0, :16].mean()
+    assert high[0, :16].mean() > high[0, 16:].mean()
+    if in_chans == 3:
+        back = low * torch.tensor(plain.std)[:, None, None] + torch.tensor(plain.mean)[:, None, None]
+        torch.testing.assert_close(back[0], back[2])
+        assert back.min() >= -1e-6
+        assert back.max() <= 1 + 1e-6
+
+
+def test_a_length_is_cut_or_filled() -> None:
+    mel = LogMel(seconds=0.5, bands=8)
+    for seconds in (0.1, 0.5, 2.0):
+        assert mel(Sound(tone(300, seconds, 16000), 16000)).shape == (8, 51)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [({"bandz": 3}, "bandz"), ({"rate": "8k"}, "rate"), ({"window": -1}, "window"), ({"low": 9000}, "9000"),
+     ({"high": 9000.0}, "9000"), ({"bands": 0}, "bands")],
+)  # fmt: skip
+def test_settings_that_mean_nothing(extra: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        reader(Preprocessing(kind="audio", extra=extra))
+
+
+@pytest.mark.parametrize("raw", [np.zeros((8, 8), "u1"), Image.new("L", (8, 8))])
+def test_an_audio_network_refuses_pictures(raw: object) -> None:
+    with pytest.raises(DataError, match="a recording is expected"):
+        reader(Preprocessing(kind="audio"))(raw)
+
+
+def test_fit_save_load_and_predict_recordings(voices: Path, tmp_path: Path) -> None:
+    """What is learned from files is the same from recordings in memory, and after loading."""
+    learner = zoo.compose("source_cnn", "linear-probe", weights=None).fit(voices, val=None)
+    assert learner.evaluation.accuracy == 1
+    run = learner.save(tmp_path / "run")
+    again = zoo.load(run)
+    files = sorted(voices.rglob("*.wav"))
+    found = again.predict([str(path) for path in files])
+    assert found.tolist() == [path.parent.name for path in files]
+    sounds = [SOUND.decode(path.read_bytes()) for path in files]
+    np.testing.assert_allclose(again.predict_proba(sounds), again.predict_proba([str(p) for p in files]), atol=1e-6)
+
+
+def test_an_audit_of_recordings_finds_copies(voices: Path) -> None:
+    (voices / "high" / "copy.wav").write_bytes((voices / "low" / "0.wav").read_bytes())
+    found = zoo.audit(voices)
+    assert [Path(one["path"]).name for one in found.duplicates] in (["0.wav"], ["copy.wav"])
