@@ -329,7 +329,6 @@ def test_the_command_makes_the_run_again(tmp_path: Path, photos: Path, monkeypat
     assert command({**record, "call": {**record["call"], "data": {"object": "tuple"}}}) is None
 
 
-@pytest.mark.usefixtures("home")
 def test_what_was_judged_beside_is_shown(tmp_path: Path, photos: Path) -> None:
     from dataclasses import replace
 
@@ -340,3 +339,57 @@ def test_what_was_judged_beside_is_shown(tmp_path: Path, photos: Path) -> None:
     shutil.rmtree(photos)
     page = Page(learner.report(tmp_path / "r.html"))
     assert "plain has accuracy 1.000 on the same rows: it did not help" in page.texts["summary"]
+
+
+def test_reported_rows_of_another_data_set(tmp_path: Path, photos: Path) -> None:
+    other = pictures(tmp_path / "other", n=4)
+    learner = zoo.compose("tiny", "linear-probe", weights=None).fit(photos, val=str(other))
+    run = learner.save(tmp_path / "run")
+    facts = write_report(zoo.load(run), tmp_path / "r.html", **FAST)
+    assert facts["parity"] == 0
+    assert "(8 rows)" in Page(tmp_path / "r.html").texts["summary"]
+
+
+def test_a_network_of_two_inputs(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    tokens = random.integers(0, 20, (40, 6)) + 10 * y[:, None]
+    data = ((tokens.astype("i8"), np.ones((40, 6), "f4")), y)
+    learner = zoo.compose("tiny_pair", "linear-probe", weights=None).fit(data)
+    page = Page(learner.report(tmp_path / "r.html", data, map="tsne"))
+    assert {"classes", "probabilities", "mistakes", "map", "audit", "absent"} <= set(page.sections)
+    assert "takes no pictures" in page.texts["absent"]
+    assert "t-SNE" in page.texts["map"]
+
+
+def test_a_module_of_your_own(tmp_path: Path, photos: Path) -> None:
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+                                 torch.nn.Flatten(), torch.nn.Linear(8, 5))  # fmt: skip
+    how = zoo.Preprocessing(input_size=(3, 16, 16))
+    learner = zoo.compose(module, "linear-probe", preprocessing=how).fit(photos)
+    run = learner.save(tmp_path / "run")
+    page = Page(zoo.load(run, backbone=module).report(tmp_path / "r.html", guard=True, **FAST))
+    assert {"mistakes", "occlusion", "map", "guard"} <= set(page.sections)
+    assert "composed in Python" in page.texts["reproduce"]
+
+
+def test_it_can_be_used_by_keyboard(tmp_path: Path, photos: Path, browser: Chromium) -> None:
+    browser.open(probe(photos).report(tmp_path / "r.html", explain=0, audit=False))
+    browser.press("Tab")
+    assert browser.run("document.activeElement.className") == "skip"
+    assert browser.run("document.activeElement.getBoundingClientRect().left") >= 0  # it is seen when it is reached
+    browser.press("Enter")
+    assert browser.run("document.activeElement.id") == "main"
+    reached = set()
+    for _ in range(12):
+        browser.press("Tab")
+        reached.add(browser.run("document.activeElement.tagName"))
+    assert {"SUMMARY", "INPUT", "PRE"} <= reached
+    assert browser.run("Array.from(document.querySelectorAll('thead th')).every((one) => one.scope === 'col')")
+    assert browser.run("Array.from(document.querySelectorAll('tbody th')).every((one) => one.scope === 'row')")
+    assert browser.run(
+        "Array.from(document.querySelectorAll('svg[role=img]')).every((one) => one.getAttribute('aria-label'))"
+    )
+    assert browser.run("document.querySelectorAll('h1').length") == 1

@@ -43,7 +43,7 @@ def write_catalogue(path: str | Path, registry: Registry | None = None) -> dict[
         registry: None = the default one.
 
     Returns:
-        path, bytes, and how many backbones and weights there are.
+        path, bytes, how many backbones and weights there are, and parity (None: nothing was measured again).
 
     Raises:
         UsageError: something else is there.
@@ -56,7 +56,7 @@ def write_catalogue(path: str | Path, registry: Registry | None = None) -> dict[
     text = render("catalogue.html", script="catalogue.js", **_values(rows))
     write_page(path, text)
     held = sum(row["count"] for row in rows)
-    return {"path": str(path), "bytes": path.stat().st_size, "backbones": len(rows), "weights": held}
+    return {"path": str(path), "bytes": path.stat().st_size, "backbones": len(rows), "weights": held, "parity": None}
 
 
 def _row(spec: Backbone, registry: Registry) -> dict[str, Any]:
