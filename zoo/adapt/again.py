@@ -46,8 +46,9 @@ def find_again(learner: Learner, given: Any = None) -> Again:
     call, record = learner.call, learner.record["data"]
     place = call.get("data") if given is None else given
     if place is None or isinstance(place, Mapping):
+        why = "no record says where it is" if place is None else "it was given as objects, and is not at hand"
         raise DataError(
-            "the data that this learner was fitted on was given as objects, and is not at hand",
+            f"the data that this learner was fitted on cannot be read: {why}",
             hint="Give it again: evaluate(test, guard=True, train=DATA) or --train DATA.",
         )
     try:
