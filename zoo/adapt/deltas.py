@@ -1,7 +1,8 @@
 """What a run saved with `embed=False` keeps of its backbone: only what differs from the source weights.
 
 A tensor that differs is kept whole, as `backbone.NAME`; where the strategy told its change by two small ones, they are
-kept instead, as `low_rank.NAME.up` and `low_rank.NAME.down`, and the source's tensor is needed to make it again.
+kept instead, as `low_rank.NAME.up` and `low_rank.NAME.down`, and the source's tensor is needed to make it again. A run
+that holds every tensor has them too, so that it can be saved small once it was loaded.
 """
 
 from __future__ import annotations
@@ -39,10 +40,16 @@ def differences(
             continue
         change = changes.get(name)
         if given is not None and change is not None and torch.equal(change.added_to(given), tensor.cpu()):
-            kept |= {f"{LOW_RANK}{name}{_UP}": change.up, f"{LOW_RANK}{name}{_DOWN}": change.down}
+            kept |= as_tensors({name: change})
         else:
             kept[full] = tensor
     return kept
+
+
+def as_tensors(changes: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """Changes as a file holds them; `low_rank_changes` reads them back."""
+    up = {f"{LOW_RANK}{name}{_UP}": change.up for name, change in changes.items()}
+    return up | {f"{LOW_RANK}{name}{_DOWN}": change.down for name, change in changes.items()}
 
 
 def low_rank_changes(tensors: Mapping[str, Tensor], where: Path) -> dict[str, LowRank]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
-from zoo.adapt.deltas import completed, differences, low_rank_changes
+from zoo.adapt.deltas import as_tensors, completed, differences, low_rank_changes
 from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
@@ -62,8 +62,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
     if not ends:
         check_place(run)
     tensors = model_tensors(learner)
-    if not embed:
-        tensors = _deltas(learner, tensors)
+    tensors = tensors | as_tensors(learner.model.low_rank) if embed else _deltas(learner, tensors)
     record = describe(learner, embed=embed)
     if ends:
         with disk_errors("write", run):
@@ -164,7 +163,7 @@ def load(
     where = run / _TENSORS
     tensors = read_tensors(where)
     source = _source(composition, record, registry, backbone)
-    changes = {} if composition["embedded"] else low_rank_changes(tensors, where)
+    changes = low_rank_changes(tensors, where)
     if not composition["embedded"]:
         tensors = completed(tensors, _source_tensors(source, composition), changes, where)
     with registry.blaming(composition["backbone"].get("plugin")):
