@@ -33,15 +33,18 @@ def schedule(progress: float, gamma: float = 10.0) -> float:
     return 2 / (1 + math.exp(-gamma * progress)) - 1
 
 
-def domain_loss(scores: Tensor, target: Tensor) -> Tensor:
+def domain_loss(scores: Tensor, target: Tensor, share: float) -> Tensor:
     """Binary cross-entropy of "is of the target", with both domains at equal weight however many rows they have.
+
+    The weight is that of a row, so that parts of a batch add up to the whole.
 
     Args:
         scores: (N, 1) logits.
-        target: (N,) mask of the target's rows. A batch of one domain has its mean alone.
+        target: (N,) mask of the target's rows.
+        share: part of all training rows that are the target's, in (0, 1).
     """
     each = F.binary_cross_entropy_with_logits(full_precision(scores[:, 0]), target.float(), reduction="none")
-    return torch.stack([each[part].mean() for part in (target, ~target) if part.any()]).mean()
+    return (each * torch.where(target, 0.5 / share, 0.5 / (1 - share))).mean()
 
 
 class DomainHead(nn.Sequential):

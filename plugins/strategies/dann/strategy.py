@@ -71,5 +71,7 @@ class DANN(Tuning):
         known = batch.labelled
         task = task_loss(model.head(features[known]), batch.y[known], context.task) * batch.labelled_share
         reversal = self.strength * schedule(batch.progress, self.gamma)
-        domain = domain_loss(model.extras[DOMAIN](reverse(features, reversal)), ~known)
+        assert context.targets is not None
+        share = 1 - len(context.targets) / context.rows
+        domain = domain_loss(model.extras[DOMAIN](reverse(features, reversal)), ~known, share)
         return {"loss": task + domain, "task": task, "domain": domain, "lambda": task.new_tensor(reversal)}

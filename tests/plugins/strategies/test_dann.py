@@ -18,6 +18,7 @@ from zoo_plugins.strategies.dann.strategy import DANN
 
 import zoo
 from zoo.adapt.heads import build_head
+from zoo.adapt.stepper import labelled_share
 from zoo.adapt.strategy import Batch, Model
 from zoo.adapt.training import train
 from zoo.catalog.registry import default
@@ -59,10 +60,10 @@ class TestReversal:
         features = nn.Linear(3, 4).double()
         domain = DomainHead(4, 5).double()
         x, target = torch.randn(6, 3).double(), torch.arange(6) % 2 == 0
-        plain = domain_loss(domain(features(x)), target)
+        plain = domain_loss(domain(features(x)), target, 0.5)
         straight = torch.autograd.grad(plain, [*features.parameters(), *domain.parameters()])
         reversed_ = torch.autograd.grad(
-            domain_loss(domain(reverse(features(x), 0.7)), target), [*features.parameters(), *domain.parameters()]
+            domain_loss(domain(reverse(features(x), 0.7)), target, 0.5), [*features.parameters(), *domain.parameters()]
         )
         for one, other, sign in zip(straight, reversed_, [-0.7] * 2 + [1.0] * 4, strict=True):
             torch.testing.assert_close(other, sign * one)
@@ -78,9 +79,15 @@ class TestReversal:
         target = torch.tensor([True, False, False, False, False])
         p = 1 / (1 + np.exp(-scores[:, 0].numpy().astype(float)))
         expected = (-np.log(p[0]) - np.log(1 - p[1:]).mean()) / 2
-        assert float(domain_loss(scores, target)) == pytest.approx(expected, rel=1e-6)
-        assert float(domain_loss(scores[1:], target[1:])) == pytest.approx(-np.log(1 - p[1:]).mean(), rel=1e-6)
-        assert float(domain_loss(scores[:1], target[:1])) == pytest.approx(-np.log(p[0]), rel=1e-6)
+        assert float(domain_loss(scores, target, 0.2)) == pytest.approx(expected, rel=1e-6)
+        # In parts, which count by their rows, of whatever domains they are.
+        for cut in (1, 3):
+            parts = [domain_loss(scores[part], target[part], 0.2) for part in (slice(cut), slice(cut, None))]
+            assert float(cut / 5 * parts[0] + (5 - cut) / 5 * parts[1]) == pytest.approx(expected, rel=1e-6)
+
+
+#: What the strategy is told where seven of twelve rows have labels.
+TOLD: dict[str, Any] = {"rows": 12, "targets": np.zeros(7)}
 
 
 def mixed_batch(progress: float = 0.0) -> Batch:
@@ -98,7 +105,7 @@ class TestLoss:
         made.extras["domain"] = DomainHead(8, 6)
         given = mixed_batch(progress)
         strategy = DANN(strength=0.5)
-        found = strategy.loss(made, given, context())
+        found = strategy.loss(made, given, context(**TOLD))
         with torch.no_grad():
             features = made.features(given.x)
             p = made.head(features).double().softmax(dim=1).numpy()[:7]
@@ -114,7 +121,7 @@ class TestLoss:
         weight = made.backbone.conv.weight
         (all_,) = torch.autograd.grad(found["loss"], weight, retain_graph=True)
         (of_task,) = torch.autograd.grad(found["task"], weight)
-        straight = domain_loss(made.extras["domain"](made.features(given.x)), ~given.labelled)
+        straight = domain_loss(made.extras["domain"](made.features(given.x)), ~given.labelled, 5 / 12)
         (of_domain,) = torch.autograd.grad(straight, weight)
         torch.testing.assert_close(all_, of_task - strength * of_domain, rtol=1e-4, atol=1e-6)
 
@@ -124,10 +131,26 @@ class TestLoss:
         made.extras["domain"] = DomainHead(8, 6)
         given = mixed_batch(0.5)
         rows = given.labelled == labelled
-        found = DANN().loss(made, Batch(given.x[rows], given.y[rows], given.index[rows]), context())
+        found = DANN().loss(made, Batch(given.x[rows], given.y[rows], given.index[rows]), context(**TOLD))
         assert all(value.isfinite() for value in found.values())
         assert (float(found["task"].detach()) > 0) == labelled
         found["loss"].backward()
+
+    def test_parts_of_a_batch_add_up(self) -> None:
+        """As `accumulate` and several processes compute them, the rows of one domain in one part."""
+        made = model()
+        made.extras["domain"] = DomainHead(8, 6)
+        given = mixed_batch(0.5)
+        whole = DANN().loss(made, given, context(**TOLD))
+        total = {"loss": torch.zeros(()), "task": torch.zeros(()), "domain": torch.zeros(())}
+        for part in (slice(0, 4), slice(4, 12)):
+            y = given.y[part]
+            share = labelled_share(y, given.y)
+            small = Batch(given.x[part], y, given.index[part], progress=0.5, labelled_share=share)
+            found = DANN().loss(made, small, context(**TOLD))
+            total = {name: value + len(y) / 12 * found[name].detach() for name, value in total.items()}
+        for name, value in total.items():
+            torch.testing.assert_close(value, whole[name].detach(), rtol=1e-5, atol=1e-6)
 
     def test_lambda_follows_the_steps_of_the_fit(self) -> None:
         made, given = model(), batch(CLASSES, 24)
@@ -144,7 +167,7 @@ class TestLoss:
             parts = torch.randperm(24, generator=torch.Generator().manual_seed(epoch)).split(8)
             return [loading.Batch(given.x[part], y[part], part) for part in parts]
 
-        told = context(rows=24, target=lambda: None)
+        told = context(rows=24, target=lambda: None, targets=np.zeros(12))
         history = train(made, Watched(epochs=2), batches, told, steps_per_epoch=3)
         assert seen == pytest.approx([2 / (1 + math.exp(-10 * step / 6)) - 1 for step in range(6)], abs=1e-6)
         assert history[1]["lambda"] == pytest.approx(sum(seen[3:]) / 3, rel=1e-5)
@@ -268,7 +291,7 @@ def test_frozen_batchnorm_and_stages_stay() -> None:
         made,
         DANN(epochs=2, freeze="stem", init="random"),
         lambda epoch: rows,
-        context(rows=24, pretrained=True, target=lambda: None),
+        context(rows=24, pretrained=True, target=lambda: None, targets=np.zeros(12)),
         steps_per_epoch=3,
     )
     for name, tensor in made.backbone.state_dict().items():
