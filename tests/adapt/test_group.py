@@ -21,6 +21,7 @@ import json, os, shutil, signal, sys, traceback
 from pathlib import Path
 
 import numpy as np
+import sklearn.datasets
 import torch
 
 import zoo
@@ -133,7 +134,7 @@ cases = {
     "distillation": lambda: fit(
         "distillation", (x, y), None, FEW, teacher=teacher, init="random", **TRAINED
     ),
-    "early stop": lambda: fit("fine-tune", (x, y), init="random", early_stop=40, **TRAINED),
+    "early stop": lambda: fit("fine-tune", (x, y), init="random", early_stop=60, **TRAINED),
 }
 for name, case in cases.items():
     alone = case()

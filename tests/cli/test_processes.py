@@ -125,6 +125,12 @@ def test_an_error_of_one_is_the_error_of_all(start: Any, data: Path) -> None:
     assert "Traceback" not in err
 
 
+def test_starter_and_started_mean_the_same_file() -> None:
+    from zoo.adapt import group as groups
+
+    assert processes.MEETING == groups.MEETING
+
+
 def test_what_can_be_said_before_anything_is_started(
     cli: Any, data: Path, tiny_plugin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -546,6 +546,8 @@ class Learner:
         from zoo.adapt.publish import publish
 
         self._fitted()
+        if not self.leads:
+            raise UsageError("of several processes only the leading one publishes", hint="Ask learner.leads first.")
         return publish(self, name, license=license, replace=replace, default=default)
 
     def _repr_html_(self) -> str:
