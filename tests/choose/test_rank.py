@@ -63,6 +63,7 @@ def test_a_second_ranking_computes_no_feature(colours: tuple[np.ndarray, np.ndar
     again = zoo.rank(["tiny.good"], colours, store=store)
     assert again[0].images_per_second is None
     assert again[0].score == first[0].score
+    assert "others" not in again.sentence()  # there are none
 
 
 @pytest.mark.usefixtures("three")

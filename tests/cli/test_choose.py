@@ -19,6 +19,24 @@ def test_rank(cli: Any, photos: Path) -> None:
     assert "best on photos" in shown.out
 
 
+def test_rank_says_what_it_would_pull_and_pulls_nothing(cli: Any, photos: Path) -> None:
+    Path("registry.toml").write_text(
+        'schema = 1\n[weights."resnet18.big"]\nbackbone = "resnet18"\nsource = "https://example.org/a.safetensors"\n'
+        'bytes = 46800000\nlicense = "mit"\n'
+    )
+    command = ("rank", photos, "-b", "resnet18.big", "-b", "resnet34.tv_in1k")
+    rows = cli(*command, "--dry-run", "--json").json  # offline: nothing can be asked for
+    assert [(row["weights"], row["pulled"], row["license"], row["bytes_to_pull"]) for row in rows] == [
+        ("resnet18.big", False, "mit", 46_800_000),
+        ("resnet34.tv_in1k", False, "bsd-3-clause", None),
+    ]
+    assert "46.8 MB" in cli(*command, "--dry-run").out
+    assert cli("rank", photos, "-b", "nothing*", "--dry-run").code == 3
+    said = cli(*command)  # before it fails, since nothing can be had
+    assert said.code == 3
+    assert "to pull: resnet18.big, resnet34.tv_in1k (47 MB and 1 of unknown size)" in said.err
+
+
 def test_rank_refuses(cli: Any, photos: Path) -> None:
     assert cli("rank", photos).code == 2
     assert cli("rank", photos, "-b", "nothing*").code == 3

@@ -16,6 +16,7 @@ from torch import Tensor
 from zoo.adapt.features import FeatureStore, shared_store
 from zoo.adapt.source import NamedSource
 from zoo.atomic import write_atomically
+from zoo.catalog.tables import counted
 from zoo.choose import duplicates, shifts
 from zoo.choose.look import SIDE, Look, look_at
 from zoo.choose.raw import cepstra
@@ -82,7 +83,7 @@ class Audit:
         return {"data": self.data, "rows": self.rows, "classes": classes, **found, "notes": self.notes}
 
     def __str__(self) -> str:
-        lines = [f"{self.data}: {self.rows} samples, {len(self.classes)} classes"]
+        lines = [f"{self.data}: {counted(self.rows, 'sample')}, {counted(len(self.classes), 'class', 'classes')}"]
         for name, counts in self.classes.items():
             lines.append(f"  {name}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
         for kind in self._KINDS:
@@ -327,7 +328,7 @@ def _rare(rows: _Rows) -> list[Finding]:
     largest = max(totals.values(), default=0)
     return [
         {"path": None, "split": None, "index": None, "label": name,
-         "words": f"class {name} has {count} samples, the largest class {largest}"}
+         "words": f"class {name} has {counted(count, 'sample')}, the largest class {largest}"}
         for name, count in totals.items()
         if count < RARE * largest
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import target_columns
+from zoo.catalog.tables import counted
 from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
 from zoo.choose.raw import raw_numbers
 from zoo.data.dataset import Split
@@ -95,7 +96,7 @@ class Guard:
         low, high = self.interval
         return (
             f"guard: {self.verdict}: {self.gain:+.3f} [{low:+.3f}, {high:+.3f}] against {self.against} "
-            f"on {self.n} rows. {self.advice}"
+            f"on {counted(self.n, 'row')}. {self.advice}"
         )
 
     def __str__(self) -> str:

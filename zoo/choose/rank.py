@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo import __version__
 from zoo.adapt.evaluation import evaluate
 from zoo.adapt.features import FeatureStore, shared_store
 from zoo.adapt.source import NamedSource
@@ -21,6 +23,7 @@ from zoo.choose.candidates import Candidate, candidates
 from zoo.choose.compare import LEVEL, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
 from zoo.choose.ranking import Ranked, Ranking
 from zoo.choose.scores import h_score, knn_accuracy, leep, log_me
+from zoo.choose.sharing import Attempts, Trial, join
 from zoo.data.dataset import Split
 from zoo.data.open import open_data
 from zoo.data.split import choose
@@ -48,6 +51,7 @@ def rank(
     halving: bool | None = None,
     many: bool = False,
     skip_bad: bool = False,
+    queue: str | Path | None = None,
     registry: Registry | None = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
@@ -66,6 +70,8 @@ def rank(
             many takes part, and the notes say so.
         many: allow globs to pull more than 20 sets of weights.
         skip_bad: go on without samples that cannot be read.
+        queue: a folder through which several processes, on machines that see it, share the candidates: each calls this
+            with the same arguments, and all get the same ranking. None = this process does all.
         registry: None = the default one.
         store: where features are kept; None = the store of this process.
         progress: called with (what, done, total).
@@ -77,7 +83,7 @@ def rank(
 
     Raises:
         NotFoundError: a name that matches nothing, or nothing that can be had offline.
-        UsageError: nothing to compare.
+        UsageError: nothing to compare, or a queue that was begun otherwise.
         DataError: data that cannot be learned from, or too few rows for the folds.
     """
     from zoo.catalog.registry import default
@@ -85,7 +91,8 @@ def rank(
     if folds < 2:
         raise UsageError(f"folds is {folds}", hint="Give 2 or more; 5 is usual.")
     registry = registry or default()
-    chosen, left_out = candidates([backbones] if isinstance(backbones, str) else backbones, registry, many=many)
+    patterns = [backbones] if isinstance(backbones, str) else list(backbones)
+    chosen, left_out = candidates(patterns, registry, many=many)
     placement = choose_accelerator(accelerator, precision)
     opened = open_data(data, skip_bad=skip_bad)
     notes: list[str] = []
@@ -101,7 +108,18 @@ def rank(
     assert train.task is not None
     _say_pulls(chosen, say)
     trier = _Trier(train.task, placement, registry, store or shared_store(), seed, folds, progress)
-    rows = _race(train, chosen, trier, halving, say)
+    attempts: Attempts = _Alone(trier, say)
+    if queue is not None:
+        wanted = {
+            "data": opened.fingerprint(),
+            "folds": folds,
+            "seed": seed,
+            "halving": halving,
+            "precision": placement.precision,
+            "zoo": __version__,
+        }
+        chosen, attempts = join(Path(queue), patterns, chosen, wanted, registry, attempts)
+    rows = _race(train, chosen, trier, halving, say, attempts)
     measure = {CLASSES: "accuracy", MULTI_LABEL: "f1"}.get(train.task.kind, "r2")
     return Ranking(rows, data=opened.name, measure=measure, notes=notes)
 
@@ -111,21 +129,17 @@ def _say_pulls(chosen: list[Candidate], say: Callable[[str], None]) -> None:
     if missing:
         size = sum(one.bytes_to_pull or 0 for one in missing)
         unknown = sum(one.bytes_to_pull is None for one in missing)
-        sure = f"{size / 1e6:,.0f} MB" + (f" and {unknown} of unknown size" if unknown else "")
-        say(f"to pull: {', '.join(one.weights.name for one in missing)} ({sure})")
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One candidate on some rows: its figures, and the error of each held-out row."""
-
-    candidate: Candidate
-    row: Ranked
-    errors: np.ndarray
+        sure = [f"{size / 1e6:,.0f} MB"] * (size > 0) + [f"{unknown} of unknown size"] * (unknown > 0)
+        say(f"to pull: {', '.join(one.weights.name for one in missing)} ({' and '.join(sure)})")
 
 
 def _race(
-    train: Split, chosen: list[Candidate], trier: _Trier, halving: bool | None, say: Callable[[str], None]
+    train: Split,
+    chosen: list[Candidate],
+    trier: _Trier,
+    halving: bool | None,
+    say: Callable[[str], None],
+    attempts: Attempts,
 ) -> list[Ranked]:
     """All candidates, best first; those dropped in an early round stand behind those that went further."""
     order = nested_order(np.asarray(train.targets), trier.task, trier.seed)[: compare.MOST]
@@ -133,9 +147,14 @@ def _race(
         say(f"{len(order):,} of {len(train):,} training rows are ranked on, a seeded sample")
     behind: list[Ranked] = []
     sizes = rounds(len(order), len(chosen), halving)
-    for size in sizes:
+    for number, size in enumerate(sizes):
         part = train.subset(np.sort(order[:size]))
-        trials = _sorted(_attempts(chosen, part, trier, say))
+        trials = _sorted(attempts.all(number, chosen, part))
+        if not trials:
+            raise NotFoundError(
+                "none of the candidates could be had",
+                hint="Pull them when connected: zoo pull NAME; `zoo list --pulled`.",
+            )
         if size == len(order):
             return _judged(trials) + behind
         keep = math.ceil(len(trials) / 2)
@@ -145,33 +164,37 @@ def _race(
     raise AssertionError("the last round has all rows")
 
 
-def _attempts(chosen: list[Candidate], part: Split, trier: _Trier, say: Callable[[str], None]) -> list[_Trial]:
-    """Try each. One that only a glob brought and that cannot be had is left out, and said."""
-    trials = []
-    unreachable = False
-    for candidate in chosen:
-        if unreachable and not candidate.pulled and not candidate.named:
-            say(f"{candidate.weights.name} is left out: the network failed before")
-            continue
+class _Alone:
+    """Tries all candidates in this process."""
+
+    def __init__(self, trier: _Trier, say: Callable[[str], None]) -> None:
+        self.trier, self.say = trier, say
+        self.unreachable = False
+
+    def all(self, number: int, chosen: list[Candidate], part: Split) -> list[Trial]:
+        """The trials of a round."""
+        return [trial for candidate in chosen if (trial := self.one(candidate, part)) is not None]
+
+    def one(self, candidate: Candidate, part: Split) -> Trial | None:
+        """Try one. One that only a glob brought and that cannot be had is left out, and said."""
+        if self.unreachable and not candidate.pulled and not candidate.named:
+            self.say(f"{candidate.weights.name} is left out: the network failed before")
+            return None
         try:
-            trials.append(trier.attempt(candidate, part))
+            return self.trier.attempt(candidate, part)
         except (NotFoundError, DownloadError) as error:
             if candidate.named:
                 raise
-            unreachable = unreachable or isinstance(error, DownloadError)
-            say(f"{candidate.weights.name} is left out: {error.message}")
-    if not trials:
-        raise NotFoundError(
-            "none of the candidates could be had", hint="Pull them when connected: zoo pull NAME; `zoo list --pulled`."
-        )
-    return trials
+            self.unreachable = self.unreachable or isinstance(error, DownloadError)
+            self.say(f"{candidate.weights.name} is left out: {error.message}")
+            return None
 
 
-def _sorted(trials: list[_Trial]) -> list[_Trial]:
+def _sorted(trials: list[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda trial: (-trial.row.score, -trial.row.logme, trial.row.weights))
 
 
-def _judged(trials: list[_Trial]) -> list[Ranked]:
+def _judged(trials: list[Trial]) -> list[Ranked]:
     """The rows, with what the paired tests against the best say."""
     best = trials[0]
     adjusted = holm([paired_p(trial.errors, best.errors) for trial in trials[1:]])
@@ -193,7 +216,7 @@ class _Trier:
     folds: int
     progress: Progress | None
 
-    def attempt(self, candidate: Candidate, part: Split) -> _Trial:
+    def attempt(self, candidate: Candidate, part: Split) -> Trial:
         """Features, a probe per fold, and the scores that need none."""
         began = time.perf_counter()
         weights, spec = candidate.weights, candidate.spec
@@ -212,7 +235,7 @@ class _Trier:
             parts = [fold == number for number in range(self.folds)]
             values = [evaluate(outputs[one], targets[one], self.task, split="train").value for one in parts]
             stderr = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        return _Trial(
+        return Trial(
             candidate,
             Ranked(
                 backbone=spec.name,

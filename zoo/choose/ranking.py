@@ -86,6 +86,8 @@ class Ranking(Sequence[Ranked]):
         """What to conclude, in one line."""
         best, *others = self.ties
         text = f"best on {self.data}: {best.weights}, {self.measure} {best.score:.3f} ± {best.stderr:.3f}"
+        if len(self.rows) == 1:
+            return text
         if not others:
             return f"{text}; the difference to all others is beyond chance"
         named = ", ".join(row.weights for row in others[:4]) + (", ..." if len(others) > 4 else "")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.options import open_registry
-from zoo.cli.output import Output, modes
+from zoo.cli.output import Output, count, modes, size
 from zoo.settings import Settings
+
+if TYPE_CHECKING:
+    from zoo.catalog.registry import Registry
 
 
 @click.command("rank", short_help="Compare backbones on data.")
@@ -32,14 +35,30 @@ from zoo.settings import Settings
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
 @click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
+@click.option(
+    "--queue",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Share the work with other processes that are given the same: all get the same ranking.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be compared and pulled; do nothing.")
 @click.option("-y", "--yes", "many", is_flag=True, help="Let globs pull more than 20 sets of weights.")
 @modes
 @click.pass_obj
 def rank_verb(
-    settings: Settings, data: str, backbones: tuple[str, ...], device: str, out: Output, **given: Any
+    settings: Settings,
+    data: str,
+    backbones: tuple[str, ...],
+    device: str,
+    dry_run: bool,
+    out: Output,
+    **given: Any,
 ) -> None:
     """Rank pretrained backbones for DATA by cross-validated probe accuracy; `=` marks those not told from the best."""
     registry = open_registry(settings, out)
+    if dry_run:
+        _would_compare(backbones, registry, out, many=given["many"])
+        return
     from zoo.choose.rank import rank
 
     with out.progress() as told:
@@ -48,6 +67,35 @@ def rank_verb(
             note=lambda text: out.note(f"note: {text}"), **given
         )  # fmt: skip
     out.data(ranking.as_json(), lambda console: console.print(str(ranking)))
+
+
+def _would_compare(backbones: tuple[str, ...], registry: Registry, out: Output, *, many: bool) -> None:
+    """The candidates, and what each would cost."""
+    from zoo.choose.candidates import candidates
+
+    chosen, notes = candidates(backbones, registry, many=many)
+    out.notes(notes)
+    rows = [
+        {
+            "backbone": one.spec.name,
+            "weights": one.weights.name,
+            "params": one.spec.params,
+            "license": one.weights.license,
+            "pulled": one.pulled,
+            "bytes_to_pull": one.bytes_to_pull,
+        }
+        for one in chosen
+    ]
+    cells = [
+        (
+            one.weights.name,
+            count(one.spec.params),
+            one.weights.license or "-",
+            "-" if one.pulled else size(one.bytes_to_pull),
+        )
+        for one in chosen
+    ]
+    out.table(rows, ("weights", "params", "licence", "to pull"), cells, right=("params", "to pull"))
 
 
 @click.command("audit", short_help="Look for what is wrong with data.")
