@@ -77,7 +77,7 @@ def test_what_goes(hub: FakeHub, made: Path, tmp_path: Path) -> None:
     record = json.loads(files["run.json"])
     assert (record["call"]["data"], record["data"]["name"]) == ("photos", "photos")
     assert record["notes"][-1] == "seen at 0.png, twice"
-    assert "hf download me/ants" in files["README.md"].decode()
+    assert 'zoo.load("hf://me/ants")' in files["README.md"].decode()
     # Another person's run: what lies there loads, and answers as the one here does.
     place = snapshot_download("me/ants", endpoint=hub.url, token=hub.token, cache_dir=tmp_path)
     x = np.random.default_rng(1).random((3, 3, 28, 28), dtype=np.float32)
@@ -119,6 +119,77 @@ def test_of_a_learner(hub: FakeHub) -> None:
     learner = zoo.compose("source_cnn", "knn", weights=None).fit((x, ["a", "b"] * 6))
     done = learner.push_to_hub("me/knn")
     assert done.revision == hub.commit("me/knn")
+
+
+class TestLoad:
+    X = np.random.default_rng(1).random((3, 3, 28, 28), dtype=np.float32)
+
+    def test_it_is_the_run(self, hub: FakeHub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        commit = push(made, "me/ants").revision
+        expected = zoo.load(made).predict_proba(self.X)
+        np.testing.assert_array_equal(zoo.load("hf://me/ants").predict_proba(self.X), expected)
+        hub.forget()
+        zoo.load("hf://me/ants")
+        assert [seen.method for seen in hub.requests] == ["HEAD"]  # where is main?
+        hub.forget()
+        zoo.load(f"hf://me/ants@{commit}")
+        monkeypatch.setenv("ZOO_OFFLINE", "1")
+        from zoo.catalog.registry import reset_default
+
+        reset_default()
+        np.testing.assert_array_equal(zoo.load("hf://me/ants").predict_proba(self.X), expected)
+        with pytest.raises(NotFoundError, match="offline"):
+            zoo.load("hf://me/other")
+        assert hub.count() == 0
+
+    def test_what_is_there_now(self, hub: FakeHub, made: Path) -> None:
+        first = push(made, "me/ants").revision
+        zoo.load("hf://me/ants")
+        record = json.loads((hub.files("me/ants") or {})["run.json"])
+        hub.add("me/ants", "run.json", json.dumps({**record, "notes": ["newer"]}).encode())
+        assert zoo.load("hf://me/ants").notes == ["newer"]
+        assert zoo.load(f"hf://me/ants@{first}").notes != ["newer"]
+        hub.fault = "refuse"
+        assert zoo.load(f"hf://me/ants@{first}").notes != ["newer"]
+
+    @pytest.mark.parametrize("fault", ["flip", "truncate", "short", "html", "empty"])
+    def test_other_bytes_are_refused(self, fault: str, hub: FakeHub, made: Path, home: Path) -> None:
+        push(made, "me/ants")
+        hub.fault, hub.silence = fault, 0.1
+        with pytest.raises((IntegrityError, DownloadError)):
+            zoo.load("hf://me/ants")
+        assert not list(home.glob("runs/*/" + "?" * 40))
+        hub.fault = None
+        zoo.load("hf://me/ants")
+
+    @pytest.mark.parametrize("run", ["hf://me", "hf://me/ants/more", "hf://../ants", "hf://me/a@b@c", "hf://me/.."])
+    def test_what_is_no_run_of_the_hub(self, run: str, hub: FakeHub) -> None:
+        with pytest.raises(UsageError):
+            zoo.load(run)
+        assert hub.count() == 0
+
+    def test_a_repository_without_a_run(self, hub: FakeHub, home: Path) -> None:
+        hub.add("me/poems", "README.md", b"poems")
+        with pytest.raises(NotFoundError):
+            zoo.load("hf://me/poems")
+        hub.add("me/poems", "run.json", b"{}")
+        with pytest.raises((IntegrityError, NotFoundError)):
+            zoo.load("hf://me/poems")
+        assert not list(home.glob("runs/*/" + "?" * 40))
+
+    def test_a_private_one(self, hub: FakeHub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        push(made, "me/ants")
+        monkeypatch.setenv("HF_TOKEN", "hf_other")
+        with pytest.raises(NotFoundError):
+            zoo.load("hf://me/ants")
+
+    def test_the_verb(self, hub: FakeHub, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        push(made, "me/ants")
+        picture = str(made.parent / "photos" / "ant" / "0.png")
+        assert zoo_command(["predict", "hf://me/ants", picture, "--json"]) == 0
+        there = json.loads(capsys.readouterr().out)
+        assert zoo_command(["predict", str(made), picture, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == there
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from zoo.adapt.deltas import as_tensors, completed, differences, low_rank_change
 from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
+from zoo.adapt.hub_run import fetch_run, is_on_hub
 from zoo.adapt.learner import Fitted, Learner
 from zoo.adapt.record import RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
@@ -140,7 +141,7 @@ def load(
     A run whose strategy is not installed still predicts, if its head is "linear" or "mlp(N)"; it cannot learn.
 
     Args:
-        run: the folder.
+        run: the folder; or `hf://OWNER/NAME[@REVISION]`, a run that was pushed to the Hub (see `push_to_hub`).
         backbone: the module, for a run that was composed from a module of your own (a copy is filled).
         head: the head, for a run that was composed with one of your own.
         accelerator: "auto", "cpu", "cuda" ...
@@ -154,7 +155,8 @@ def load(
     """
     from zoo.catalog.registry import default
 
-    run, registry = Path(run), registry or default()
+    registry = registry or default()
+    run = fetch_run(str(run), registry.settings) if is_on_hub(run) else Path(run)
     record, history = read_record(run), read_history(run)
     composition = record["composition"]
     placement = choose(accelerator, precision or _possible(accelerator, record["precision"]))

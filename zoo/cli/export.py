@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from zoo.cli.options import open_registry
+from zoo.cli.options import RunPlace, open_registry
 from zoo.cli.output import Output, modes, size
 from zoo.settings import Settings
 
 
 @click.command("export", short_help="Write a saved run as ONNX, torch.export or a timm folder.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RunPlace())
 @click.argument("path", type=click.Path(path_type=Path), metavar="OUT")
 @click.option(
     "-f",
@@ -25,7 +25,7 @@ from zoo.settings import Settings
 )
 @modes
 @click.pass_obj
-def export_verb(settings: Settings, run: Path, path: Path, format: str | None, out: Output) -> None:
+def export_verb(settings: Settings, run: str | Path, path: Path, format: str | None, out: Output) -> None:
     """Write the network of RUN, head included, to OUT. It is loaded again and compared before it gets its name."""
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -30,6 +31,34 @@ def open_registry(settings: Settings, out: Output) -> Registry:
     if failed:
         out.note(f"note: failed plugins: {', '.join(failed)} (zoo plugins says why)")
     return registry
+
+
+class Params(click.ParamType):
+    """A number of parameters: 30e6, 30_000_000, 30M, 500k, 1.5B."""
+
+    name = "number"
+    _UNITS: Final = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        number = value.strip().rstrip("kKmMgGbB")
+        try:
+            found = float(number) * self._UNITS[value.strip()[len(number) :].lower()]
+        except (ValueError, KeyError):
+            found = math.nan
+        if not 0 <= found < math.inf:
+            self.fail(f"{value!r} is no number of parameters: write 30e6, 30M, 500k or 1.5B.", param, ctx)
+        return found
+
+
+class RunPlace(click.ParamType):
+    """A run's folder, or hf://OWNER/NAME[@REVISION]."""
+
+    name = "run"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
+        return value if not isinstance(value, str) or value.startswith("hf://") else Path(value)
 
 
 class BatchSize(click.ParamType):

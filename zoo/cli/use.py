@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from zoo.cli.options import open_registry
+from zoo.cli.options import RunPlace, open_registry
 from zoo.cli.output import Output, modes, percent
 from zoo.errors import UsageError
 from zoo.settings import Settings
 
 
 @click.command("evaluate", short_help="Evaluate a saved run on data.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RunPlace())
 @click.argument("data")
 @click.option("--guard", is_flag=True, help="Compare with baselines that borrow nothing: does the transfer help?")
 @click.option("--train", metavar="DATA", help="For --guard: the data of the fit, if it moved.")
@@ -25,7 +25,7 @@ from zoo.settings import Settings
 @click.pass_obj
 def evaluate_verb(
     settings: Settings,
-    run: Path,
+    run: str | Path,
     data: str,
     guard: bool,
     train: str | None,
@@ -51,14 +51,14 @@ def evaluate_verb(
 
 
 @click.command("predict", short_help="Predict pictures with a saved run.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RunPlace())
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--skip-bad", is_flag=True, help="Go on without the pictures that cannot be read.")
 @modes
 @click.pass_obj
 def predict_verb(
-    settings: Settings, run: Path, paths: tuple[str, ...], device: str, skip_bad: bool, out: Output
+    settings: Settings, run: str | Path, paths: tuple[str, ...], device: str, skip_bad: bool, out: Output
 ) -> None:
     """Predict pictures, or folders of pictures, with RUN."""
     registry = open_registry(settings, out)

@@ -109,11 +109,10 @@ def _results(record: Mapping[str, Any]) -> list[str]:
 
 
 def _use(repo: str | None) -> list[str]:
-    place = "PATH/OF/THIS/FOLDER" if repo is None else repo.rpartition("/")[2]
+    place = "PATH/OF/THIS/FOLDER" if repo is None else f"hf://{repo}"
     return [
         "## Use it",
         "",
-        *([] if repo is None else ["```sh", f"hf download {repo} --local-dir {place}", "```", ""]),
         "```python",
         "import zoo",
         "",
