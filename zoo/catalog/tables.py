@@ -119,6 +119,17 @@ def count(value: int | None) -> str:
     return str(value)
 
 
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """1 -> "1 file", 2 -> "2 files".
+
+    Args:
+        number: how many.
+        noun: of one.
+        nouns: of several, where it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def short(text: str, wide: int | None = WIDE) -> str:
     """In one line of at most `wide` characters."""
     text = " ".join(text.split())

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from zoo.catalog import licenses
-from zoo.catalog.spec import Strategy, Weights
-from zoo.cli.options import open_registry
-from zoo.cli.output import Output, count, modes
+from zoo.catalog.meanings import meanings
+from zoo.catalog.near import did_you_mean
+from zoo.catalog.spec import Backbone, Strategy, Weights
+from zoo.catalog.tables import counted
+from zoo.cli.options import Params, open_registry
+from zoo.cli.output import Output, count, modes, table_of
 from zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,15 +26,26 @@ if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
 
 
+#: What a list can be sorted by.
+_SORTS: Final[dict[str, Callable[[Backbone], Any]]] = {
+    "name": lambda spec: spec.name,
+    "family": lambda spec: (spec.family, spec.params),
+    "params": lambda spec: spec.params,
+    "features": lambda spec: spec.num_features,
+    "input": lambda spec: math.prod(spec.input_size),
+}
+
+
 @click.command("list")
 @click.argument("glob", required=False)
 @click.option("--family", help="Only this family, for instance resnet.")
 @click.option("--input", "kind", help="Only backbones that eat this: image, audio, text, table ...")
 @click.option("--pretrained", is_flag=True, help="Only those that have weights.")
 @click.option("--license", help="Only those with weights under this licence, for instance apache-2.0.")
-@click.option("--max-params", type=float, metavar="N", help="At most N parameters, for instance 30e6.")
+@click.option("--max-params", type=Params(), metavar="N", help="At most N parameters, for instance 30M or 30e6.")
 @click.option("--pulled", is_flag=True, help="Only those with weights on this disk.")
 @click.option("--plugin", help="Only those of this plugin.")
+@click.option("--sort", type=click.Choice(list(_SORTS)), metavar="KEY", help=f"By {', '.join(_SORTS)}.")
 @click.option("--all", "shadowed", is_flag=True, help="Also those whose short name another plugin has.")
 @modes
 @click.pass_obj
@@ -43,10 +59,11 @@ def list_verb(
     max_params: float | None,
     pulled: bool,
     plugin: str | None,
+    sort: str | None,
     shadowed: bool,
     out: Output,
 ) -> None:
-    """List backbones. GLOB matches names, for instance 'resnet*' or '*.tv_in1k'."""
+    """List backbones. GLOB matches names, for instance `resnet*` or `*.tv_in1k`."""
     registry = open_registry(settings, out)
     specs = registry.backbones(
         glob,
@@ -59,10 +76,28 @@ def list_verb(
         plugin=plugin,
         shadowed=shadowed,
     )
+    if sort is not None:
+        specs = sorted(specs, key=_SORTS[sort])
     rows = [registry.row(spec) for spec in specs]
     out.table(rows, _COLUMNS, map(_cells, rows), right=("params", "features", "input"))
     if not rows:
-        out.note("Nothing matches. `zoo list` without filters shows everything.")
+        out.note(_nothing(registry, glob))
+
+
+def _nothing(registry: Registry, glob: str | None) -> str:
+    """What to say where nothing passes all filters."""
+    if glob is None:
+        return "Nothing matches. `zoo list` without filters shows everything."
+    if alone := registry.backbones(glob):
+        many = counted(len(alone), "backbone matches", "backbones match")
+        return f"{many} {glob!r}, but none passes the other filters too."
+    word = re.sub(r"[*?\[\]!]+", "", glob)
+    near = did_you_mean(word, [*dict.fromkeys(spec.name for spec in registry.backbones()), *_names(registry)])
+    return f"Nothing matches {glob!r}. " + (near or "`zoo list` without filters shows everything.")
+
+
+def _names(registry: Registry) -> list[str]:
+    return [weights.name for weights in registry.weights()]
 
 
 _COLUMNS = ("name", "plugin", "family", "params", "features", "input", "weights", "licence", "pulled")
@@ -104,7 +139,7 @@ def describe(registry: Registry, name: str) -> dict[str, Any]:
     if isinstance(found, Weights):
         return {"kind": "weights", **plain(found), "pulled": registry.is_pulled(found), **by}
     if isinstance(found, Strategy):
-        return {"kind": "strategy", **strategy_row(found), **by}
+        return {"kind": "strategy", **strategy_row(found), "meanings": meanings(found), **by}
     facts = plain(found)
     more = {key: facts[key] for key in ("input", "head", "stages", "gmacs", "summary", "paper")}
     return {"kind": "backbone", **registry.row(found), **more, **by}
@@ -139,7 +174,10 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
+    meant = facts.get("meanings")
     for key, value in facts.items():
+        if meant is not None and key in ("options", "meanings"):
+            continue  # in a table of their own
         if value in (None, "", [], {}):
             continue
         if isinstance(value, dict):
@@ -151,6 +189,12 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
             value = "yes" if value else "no"
         table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)
+    if meant is not None and facts["options"]:
+        options = table_of("option", "default", "what it means")
+        for name, value in facts["options"].items():
+            options.add_row(name, "None" if value is None else _short(value), meant.get(name, ""))
+        console.print()
+        console.print(options)
 
 
 def _short(value: Any) -> str:
@@ -180,7 +224,7 @@ def status(settings: Settings) -> None:
     runs = sorted(path.parent for path in Path("runs").glob("*/run.json"))
     lines = [
         f"{len(specs)} backbones, {len(registry.weights())} weights, {len(registry.strategies())} strategies, "
-        f"from {len(reports)} plugins" + (f" ({', '.join(broken)} failed: zoo plugins)" if broken else ""),
+        f"from {counted(len(reports), 'plugin')}" + (f" ({', '.join(broken)} failed: zoo plugins)" if broken else ""),
         f"home: {settings.home}",
     ]
     if runs:

@@ -40,7 +40,7 @@ def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> Non
     """
     registry, begun = begin(ctx, resume, given["run"], out)
     if begun is None:
-        _expect(ctx, "data", "backbone", "strategy")
+        _expect(ctx, "data", "backbone", "strategy", run=given["run"])
     if launched(ctx, registry, begun, out, **given):
         return
     learner, run = fit(registry, out, begun=begun, anew=not resume, **given)
@@ -97,10 +97,22 @@ def begin(ctx: click.Context, resume: bool, run: Path | None, out: Output) -> tu
     return registry, begun
 
 
-def _expect(ctx: click.Context, *names: str) -> None:
+def _expect(ctx: click.Context, *names: str, run: Path | None) -> None:
     for param in ctx.command.params:
         if param.name in names and ctx.params[param.name] is None:
+            _suggest_resuming(run)
             raise click.MissingParameter(ctx=ctx, param=param)
+
+
+def _suggest_resuming(run: Path | None) -> None:
+    """Raise `UsageError` where `run` was begun and not ended: whoever names it alone wants to go on with it."""
+    if run is None or not (run / "run.json").is_file():
+        return
+    from zoo.adapt.underway import unfinished
+
+    if unfinished(run):
+        hint = f"To go on with it: zoo fit --resume -o {run}"
+        raise UsageError(f"{run} is a run that has not ended, and there is nothing to begin another with", hint=hint)
 
 
 @click.command("pretrain", short_help="Train a backbone from scratch and publish its weights.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as _json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +17,9 @@ from zoo.catalog.tables import text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_BLANKS: Final = re.compile(r" +(?=\n)")
 
 
 class Output:
@@ -78,8 +82,11 @@ class Output:
         from rich.console import Console
 
         stream = sys.stderr if stderr else self.stream
-        wide = None if stream.isatty() else 1000  # a file or a pipe has no edge to wrap at
-        return Console(file=stream, width=wide, highlight=False, markup=False, soft_wrap=not stream.isatty())
+        if stream.isatty():
+            return Console(file=stream, highlight=False, markup=False)
+        # A file or a pipe has no edge to wrap at, and no use for the blanks that fill a table's last column.
+        trimmed: Any = _Trimmed(stream)
+        return Console(file=trimmed, width=1000, highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One sentence for the person, on stderr."""
@@ -127,6 +134,20 @@ class Output:
 
         with bars(self.console(stderr=True), bytes=bytes) as told:
             yield told
+
+
+class _Trimmed:
+    """A stream without blanks before the ends of lines."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_BLANKS.sub("", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager

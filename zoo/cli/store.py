@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.catalog.tables import counted
 from zoo.cli.options import open_registry
 from zoo.cli.output import WIDE, Output, modes, size, table_of
 from zoo.errors import UsageError
@@ -130,14 +131,14 @@ def ls_verb(settings: Settings, out: Output) -> None:
             table.add_row(size(one.bytes), one.sha256[:12], ", ".join(map(str, one.uses)) or "nobody (zoo cache gc)")
         if found:
             console.print(table)
-        console.print(f"{len(found)} files, {size(total)}, in {settings.blobs}")
+        console.print(f"{counted(len(found), 'file')}, {size(total)}, in {settings.blobs}")
         if kept:
             table = table_of("size", "features of", "", "last used", right=("size",))
             for space in kept:
                 table.add_row(size(space.nbytes), _network(space), space.key[:12], _day(space.used))
             console.print()
             console.print(table)
-            console.print(f"{len(kept)} networks, {size(features)}, in {settings.features}")
+            console.print(f"{counted(len(kept), 'network')}, {size(features)}, in {settings.features}")
 
     facts = {
         "home": str(settings.home),
@@ -187,7 +188,8 @@ def gc_verb(settings: Settings, dry_run: bool, all_features: bool, out: Output) 
     trimmed = trim_features(settings, 0 if all_features else None, dry_run=dry_run)
     freed = done.freed + sum(one.nbytes for one in trimmed)
     if done.young:
-        out.note(f"note: {len(done.young)} files without a name are younger than {YOUNG_S} s, and stay for now")
+        many = counted(len(done.young), "file without a name is", "files without a name are")
+        out.note(f"note: {many} younger than {YOUNG_S} s, and will be kept for now")
 
     def draw(console: Any) -> None:
         for one in done.blobs:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from zoo.catalog.tables import counted
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
 from zoo.data.files import EncodedSamples, refuse_unreadable
 from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot
@@ -208,4 +209,6 @@ def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray |
             found.append(f"{samples.location(other)} ({labels[0]}) and {samples.location(row)} ({labels[1]})")
     if not found:
         return []
-    return [f"{len(found)} files have the content of one with another label: {'; '.join(found[:3])}"]
+    return [
+        f"{counted(len(found), 'file has', 'files have')} the content of one with another label: {'; '.join(found[:3])}"
+    ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo import __version__
+from zoo.catalog.tables import counted
 from zoo.errors import ZooError
 from zoo.settings import Settings
 
@@ -204,7 +205,7 @@ def _lock(registry: Registry) -> Iterator[Check]:
             )
         elif not store.has(entry.converted_sha256 or entry.sha256):
             yield Check(f"lock {name}", "warning", "it is pinned and not on this disk", f"zoo pull {name}")
-    yield Check("lock", "ok", f"{len(lock.entries)} names pinned in {lock.path}")
+    yield Check("lock", "ok", f"{counted(len(lock.entries), 'name')} pinned in {lock.path}")
 
 
 def _store(registry: Registry) -> Iterator[Check]:
@@ -215,12 +216,12 @@ def _store(registry: Registry) -> Iterator[Check]:
     blobs = [store.path(sha256) for sha256 in store.ls()]
     empty = [path for path in blobs if not path.stat().st_size]
     if empty:
-        yield Check("store", "problem", f"{len(empty)} files are empty: {empty[0]}", "zoo verify, then zoo pull again.")
+        many = counted(len(empty), "file is", "files are")
+        yield Check("store", "problem", f"{many} empty: {empty[0]}", "zoo verify, then zoo pull again.")
     size = sum(path.stat().st_size for path in blobs)
     features = sum(one.nbytes for one in kept_features(registry.settings, facts=False))
-    yield Check(
-        "store", "ok", f"{len(blobs)} files of weights ({size / 1e9:.2f} GB), features {features / 1e9:.2f} GB",
-    )  # fmt: skip
+    here = f"{counted(len(blobs), 'file')} of weights ({size / 1e9:.2f} GB), features {features / 1e9:.2f} GB"
+    yield Check("store", "ok", here)
 
 
 def _network(registry: Registry) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalog import names
 from zoo.catalog.spec import Weights
+from zoo.catalog.tables import counted
 from zoo.errors import IntegrityError, NotFoundError, UsageError, ZooError
 from zoo.weights.absent import here
 from zoo.weights.batch import chosen
@@ -154,14 +155,14 @@ def verdict(found: list[Checked]) -> ZooError | None:
     error: ZooError | None = None
     if damaged:
         error = IntegrityError(
-            f"{_files(len(damaged))} damaged, of {len(found)}",
+            f"{counted(len(damaged), 'file is', 'files are')} damaged, of {len(found)}",
             why="\n".join(f"{_label(one)}: {one.path}: {one.why}" for one in damaged),
             hint="Nothing was deleted. Weights from the net: `zoo rm NAME`, then `zoo pull NAME`. A file of your own: "
             "restore it, then `zoo register --replace`.",
         )
     elif absent:
         error = NotFoundError(
-            f"{_files(len(absent))} not here, of {len(found)}",
+            f"{counted(len(absent), 'file is', 'files are')} not here, of {len(found)}",
             why="\n".join(f"{_label(one)}: {one.why}" for one in absent),
             hint=f"Run `zoo pull {' '.join(name for one in absent for name in one.names)}`.",
         )
@@ -174,10 +175,6 @@ def facts(found: list[Checked]) -> dict[str, Any]:
     """The findings as plain values."""
     counts = {state: sum(one.state == state for one in found) for state in ("ok", "damaged", "absent")}
     return {**counts, "checked": [one.row() for one in found]}
-
-
-def _files(count: int) -> str:
-    return f"{count} file is" if count == 1 else f"{count} files are"
 
 
 def _label(one: Checked) -> str:
