@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -15,16 +16,22 @@ import pytest
 from zoo.catalog import hookspecs, ledger
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Run from top to bottom elsewhere.
+WHOLE = ("tutorial", "ants-and-bees", "chest-xrays", "digits")
 
 
 def _blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page.read_text(), re.M | re.S)
+    return [textwrap.dedent(code) for _, code in found]
 
 
 def blocks(language: str) -> list[pytest.param]:
     return [
-        pytest.param(text, id=f"{page.stem}-{i}") for page in PAGES for i, text in enumerate(_blocks(page, language))
+        pytest.param(text, id=f"{page.stem}-{i}")
+        for page in PAGES
+        if page.stem not in WHOLE
+        for i, text in enumerate(_blocks(page, language))
     ]
 
 
