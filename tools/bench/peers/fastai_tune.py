@@ -13,20 +13,20 @@ from fastai.vision.all import (  # noqa: E402
     CategoryBlock,
     DataBlock,
     ImageBlock,
+    Learner,
     Normalize,
     Resize,
     accuracy,
     aug_transforms,
     vision_learner,
 )
-from job import answer, read, timm_model  # noqa: E402
+from job import Job, answer, read, timm_model  # noqa: E402
 
 EPOCHS = 1
 
 
-def main() -> None:
-    """Train and answer."""
-    job = read()
+def made(job: Job, folder: Path) -> Learner:
+    """The learner, with the job's weights in its body."""
     torch.manual_seed(0)
     rows, trained = job.train + job.val, len(job.train)
     block = DataBlock(
@@ -37,14 +37,19 @@ def main() -> None:
         item_tfms=Resize(round(job.size / 0.875)),
         batch_tfms=[*aug_transforms(size=job.size), Normalize.from_stats(job.mean, job.std)],
     )
+    loaders = block.dataloaders(range(len(rows)), num_workers=2)
+    learner = vision_learner(
+        loaders, job.arch, pretrained=False, normalize=False, metrics=accuracy, path=folder, **job.options
+    )
+    learner.model[0].model.load_state_dict(timm_model(job, 0).state_dict(), strict=True)
+    return learner
+
+
+def main() -> None:
+    """Train and answer."""
+    job = read()
     with tempfile.TemporaryDirectory() as folder:
-        loaders = block.dataloaders(range(len(rows)), num_workers=2)
-        learner = vision_learner(
-            loaders, job.arch, pretrained=False, normalize=False, metrics=accuracy, path=Path(folder), **job.options
-        )
-        body = learner.model[0].model
-        filled = timm_model(job, 0).state_dict()
-        body.load_state_dict(filled, strict=True)
+        learner = made(job, Path(folder))
         with learner.no_bar(), learner.no_logging():
             learner.fine_tune(EPOCHS)
             right = float(learner.validate()[1]) * len(job.val)
