@@ -19,7 +19,12 @@ def main() -> None:
         with learner.no_bar(), learner.no_logging():
             start = time.perf_counter()
             learner.fit_one_cycle(EPOCHS)
-            trained(len(job.train) * EPOCHS, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+        loader = learner.dls.train
+        seen = loader.n // loader.bs * loader.bs if loader.drop_last else loader.n
+        if not seen:
+            raise SystemExit(f"{loader.n} pictures make no batch of {loader.bs}")
+        trained(seen * EPOCHS, seconds)
 
 
 if __name__ == "__main__":
