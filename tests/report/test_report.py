@@ -393,3 +393,36 @@ def test_it_can_be_used_by_keyboard(tmp_path: Path, photos: Path, browser: Chrom
         "Array.from(document.querySelectorAll('svg[role=img]')).every((one) => one.getAttribute('aria-label'))"
     )
     assert browser.run("document.querySelectorAll('h1').length") == 1
+
+
+@pytest.mark.parametrize("value", ["<b>", {"<b>": None}, [[]]])
+def test_a_run_of_any_record_is_refused_or_shown(tmp_path: Path, photos: Path, value: object) -> None:
+    """And whatever is shown is text."""
+    fitted = zoo.compose("tiny", "fine-tune", weights=None, epochs=1).fit(photos, guard=True)
+    run = fitted.save(tmp_path / "run")
+    shutil.rmtree(photos)
+    text = (run / "run.json").read_text()
+    path = tmp_path / "r.html"
+    shown = 0
+    for place in places(json.loads(text)):
+        record = json.loads(text)
+        *above, last = place
+        holder = record
+        for key in above:
+            holder = holder[key]
+        holder[last] = value
+        (run / "run.json").write_text(json.dumps(record))
+        try:
+            learner = zoo.load(run)
+        except zoo.ZooError:
+            continue
+        page = Page(learner.report(path))
+        assert "b" not in {tag for tag, _ in page.elements}, place
+        shown += 1
+    assert shown > 3
+
+
+def places(part: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value in a record."""
+    inner = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    return [way for key, item in inner for way in [(*above, key), *places(item, (*above, key))]]

@@ -39,6 +39,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "composition.backbone.plugin_version?": (str, NoneType),
     "composition.backbone.num_classes?": (int, NoneType),
     "composition.backbone.options?": (dict,),
+    "composition.backbone.params?": (int, NoneType),
     "composition.weights": (dict, NoneType),
     "composition.weights.name": (str,),
     "composition.weights.sha256": (str, NoneType),
@@ -73,6 +74,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "data.rows": (dict,),
     "call?": (dict,),
     "threads?": (int,),
+    "processes?": (int,),
     "device?": (str,),
     "versions?": (dict,),
     "data.split_ids?": (dict,),
@@ -263,11 +265,33 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
         if not all(0 < side <= sides for side in size) or math.prod(size) > _INPUT:
             return f"preprocessing.input_size is {_short(size)}, out of range."
     try:
-        Task(record["task"]["kind"], tuple(record["task"]["classes"]))
+        task = Task(record["task"]["kind"], tuple(record["task"]["classes"]))
         metrics = Evaluation.from_json(record["metrics"])
         str(metrics)  # it formats every figure
+        return _misfit(metrics, task)
     except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         return f"task or metrics: {type(error).__name__}: {error}"
+
+
+def _misfit(metrics: Evaluation, task: Task) -> str | None:
+    """What of the metrics is no figure, or not of these classes."""
+    figures = [value for one in metrics.per_class.values() for value in one.values()]
+    guard = metrics.guard or {"interval": (0, 0), "baselines": ()}
+    ends = [guard["interval"]]
+    for one in guard["baselines"]:
+        if not isinstance(one["name"], str):
+            return "metrics.guard has a baseline without a name."
+        figures += [one["accuracy"], float(one["gain"]), float(one["p_value"])]
+        ends.append(one["gain_interval"])
+    if not all(_is(value, (*_NUMBER, NoneType)) for value in [*figures, *(end for pair in ends for end in pair)]):
+        return "metrics holds something else than numbers."
+    if any(len(pair) != 2 or None in pair for pair in ends):
+        return "metrics.guard has an interval that is none."
+    size = task.outputs
+    if (matrix := metrics.confusion) is not None and not (
+        len(matrix) == size and all(len(row) == size and all(_is(cell, (int,)) for cell in row) for row in matrix)
+    ):
+        return "metrics.confusion is no matrix of these classes."
     return None
 
 

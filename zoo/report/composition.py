@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.catalog import licenses
 from zoo.report.page import facts
+from zoo.report.tables import short
 
 
 def composition(record: Mapping[str, Any]) -> Mapping[str, str]:
@@ -67,8 +68,8 @@ def reproduction(record: Mapping[str, Any]) -> Mapping[str, str]:
         ("versions", f"zoo {record['zoo']}, torch {versions.get('torch')}, Python {versions.get('python')}"),
         ("data", data["name"]),
         ("fingerprint", data["fingerprint"]),
-        ("rows", ", ".join(f"{name} {n:,}" for name, n in data["rows"].items() if n)),
+        ("rows", ", ".join(f"{name} {n}" for name, n in data["rows"].items() if n)),
         *((f"rows of {name}", id) for name, id in data.get("split_ids", {}).items()),
-        ("seconds", ", ".join(f"{name} {spent:.1f}" for name, spent in record["seconds"].items())),
+        ("seconds", ", ".join(f"{name} {short(spent)}" for name, spent in record["seconds"].items())),
         ("same bits", "on the same machine, with the same seed, threads and versions; else the last digits differ"),
     )

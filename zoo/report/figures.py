@@ -30,7 +30,7 @@ def training(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Losses and learning rate by epoch; none for closed forms."""
     if not history:
         return []
-    epochs = [float(one.get("epoch", i)) for i, one in enumerate(history)]
+    epochs = [float(i) if epoch is None else epoch for i, epoch in enumerate(_column(history, "epoch"))]
     x = linear(epochs, "epoch")
     ticks = tuple((tick, text) for tick, text in x.ticks if float(tick).is_integer())
     x = Axis(min(epochs) - 0.5, max(epochs) + 0.5, tuple((t, f"{t:.0f}") for t, _ in ticks), "epoch")

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,17 @@ def render(template: str, *, script: str, **values: Any) -> str:
         script: the file of `templates/` with its script.
         values: what the template shows.
     """
+    environment = _environment()
+    code = _read(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return environment.get_template(template).render(
+        style=_read("style.css"), code=code, policy=policy, mark=f'{MARK}{__version__}">', version=__version__, **values
+    )
+
+
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -42,12 +54,7 @@ def render(template: str, *, script: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, json=as_script)
-    code = _read(script)
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return environment.get_template(template).render(
-        style=_read("style.css"), code=code, policy=policy, mark=f'{MARK}{__version__}">', version=__version__, **values
-    )
+    return environment
 
 
 def check_place(path: Path) -> None:

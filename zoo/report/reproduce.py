@@ -28,7 +28,7 @@ def command(record: Mapping[str, Any]) -> str | None:
     call = record.get("call") or {}
     options = call.get("options") or {}
     named = all(isinstance(call.get(key), str) for key in ("data", "backbone", "strategy"))
-    if not named or objects(call) or objects(options):
+    if not named or not isinstance(options, Mapping) or objects(call) or objects(options):
         return None
     parts = ["zoo"]
     for name, option in (("registry", "--registry"), ("plugins_dir", "--plugins-dir")):
