@@ -198,6 +198,19 @@ def test_nobody_is_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not failed.calls
 
 
+def test_after_ctrl_c_the_leading_one_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But when it has ended, nobody is left waiting for it."""
+    monkeypatch.setattr(processes, "GRACE", 0.1)
+    monkeypatch.setattr(processes, "WRITING", 0.6)
+    began, writing, stopped = time.monotonic(), Ended(None), Ended(130)
+    _watch(group(tmp_path, writing, stopped))
+    assert writing.calls == ["terminate"]
+    assert time.monotonic() - began > 0.6
+    waiting = Ended(None)
+    _watch(group(tmp_path, Ended(130), waiting))
+    assert waiting.calls == ["terminate"]
+
+
 @pytest.mark.parametrize(
     ("codes", "said", "code", "message"),
     [
@@ -228,3 +241,15 @@ def test_the_leading_one_decides(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         _conclude(group(tmp_path, Ended(130), Ended(130)), tmp_path)
     assert caught.value.__notes__ == ["kept"]
+
+
+def test_what_ctrl_c_broke_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps({"code": "internal", "message": "half imported"}))
+    with pytest.raises(KeyboardInterrupt):
+        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path, asked=True)
+    with pytest.raises(ZooError, match="half imported"):
+        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path)
+    (tmp_path / "0.json").unlink()
+    (tmp_path / "1.json").write_text(json.dumps({"code": "disk", "message": "full", "exit_code": 6}))
+    with pytest.raises(ZooError, match="full"):
+        _conclude(group(tmp_path, Ended(1), Ended(6)), tmp_path, asked=True)

@@ -7,10 +7,12 @@ import datetime
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -277,12 +279,20 @@ def _meet(device: torch.device, rank: int, size: int) -> None:
     nccl = device.type == "cuda" and torch.cuda.device_count() >= _here(size) and torch.distributed.is_nccl_available()
     if meeting := os.environ.get(MEETING):
         _stay_inside()
+        _wait_for_all(meeting, rank, size)
         store: Any = torch.distributed.FileStore(meeting, size)
         more: dict[str, Any] = {"store": store, "rank": rank, "world_size": size}
     else:
         more = {"init_method": "env://"}
     with _lost():
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=_PATIENCE, **more)
+
+
+def _wait_for_all(meeting: str, rank: int, size: int) -> None:
+    """Wait until every process is here. torch's own wait hears no Ctrl-C; later waits end when another process does."""
+    Path(f"{meeting}-{rank}").touch()
+    while not all(os.path.exists(f"{meeting}-{other}") for other in range(size)):
+        time.sleep(0.02)
 
 
 def _stay_inside() -> None:

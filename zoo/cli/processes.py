@@ -33,6 +33,8 @@ REPORT: Final = "ZOO_REPORT"
 MEETING: Final = "ZOO_MEETING"
 #: Seconds that the others may take to end by themselves once one has: to notice, and to keep the last good state.
 GRACE: Final = 20.0
+#: Seconds for the leading one, which may have much to write once the others have stopped at Ctrl-C.
+WRITING: Final = 120.0
 #: Seconds after which those that were asked to end are killed.
 LAST: Final = 5.0
 #: Seconds between two looks.
@@ -143,7 +145,7 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
         try:
             for number in range(count):
                 ranks.append(_start(number, [*args, "--output", str(run)], count, Path(folder)))
-            _watch(ranks)
+            asked = _watch(ranks)
         finally:
             for rank in ranks:
                 if rank.code is None:
@@ -151,7 +153,7 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
                 rank.process.wait()
                 with contextlib.suppress(OSError):
                     rank.process.stdin.close()  # type: ignore[union-attr]
-        _conclude(ranks, run)
+        _conclude(ranks, run, asked=asked)
 
 
 def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
@@ -183,40 +185,53 @@ def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
     return _Rank(number, process, report, log)
 
 
-def _watch(ranks: Sequence[_Rank]) -> None:
-    """Wait until all have ended. Once one has failed, or the leading one is done, the others must follow soon."""
+def _watch(ranks: Sequence[_Rank]) -> bool:
+    """Wait until all have ended. Once one has failed, or the leading one is done, the others must follow soon.
+
+    Returns:
+        Whether somebody pressed Ctrl-C.
+    """
     since: float | None = None
     asked = 0
     while any(rank.code is None for rank in ranks):
         try:
             codes = [rank.code for rank in ranks]
-            over = codes[0] == 0 or any(code not in (None, 0, 130) for code in codes)
-            if over or asked > 2:
+            over = codes[0] is not None or any(code not in (None, 0, 130) for code in codes)
+            if over or 130 in codes or asked > 2:
                 since = since or time.monotonic()
                 waited = time.monotonic() - since
+                grace = GRACE if over else WRITING
                 for rank in ranks:
-                    if rank.code is None and waited > GRACE + LAST:
+                    if rank.code is None and waited > grace + LAST:
                         rank.process.kill()
-                    elif rank.code is None and (waited > GRACE or asked > 2):
+                    elif rank.code is None and (waited > grace or asked > 2):
                         rank.process.terminate()
             time.sleep(_LOOK)
         except KeyboardInterrupt:
             asked += 1
             for rank in ranks:
                 rank.interrupt()
+    return asked > 0
 
 
-def _conclude(ranks: Sequence[_Rank], run: Path) -> None:
-    """Raise what went wrong, in the words of who knows."""
+def _conclude(ranks: Sequence[_Rank], run: Path, *, asked: bool = False) -> None:
+    """Raise what went wrong, in the words of who knows.
+
+    Args:
+        ranks: which have ended.
+        run: where a fit can go on.
+        asked: somebody pressed Ctrl-C: what broke off in the midst of an import or a call is no fault then.
+    """
     if ranks[0].code == 0:
         return
     said = {rank.number: found for rank in ranks if (found := rank.said())}
     first = said.get(0, {})
     notes = [str(note) for note in first.get("notes", ())]
     known = [one for one in said.values() if one.get("code") not in ("lost", "interrupted")]
-    if known:
+    asked = asked and all(one.get("code") == "internal" for one in known)
+    if known and not asked:
         raise _error(known[0], [] if known[0] is first else notes)
-    if first.get("code") == "interrupted":
+    if asked or first.get("code") == "interrupted":
         stopped = KeyboardInterrupt()
         for note in notes:
             stopped.add_note(note)
