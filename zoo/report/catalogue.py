@@ -20,12 +20,12 @@ COLUMNS: Final = (
     ("name", False),
     ("family", False),
     ("parameters", True),
+    ("top-1", True),
+    ("licence", False),
+    ("default weights", False),
     ("GMACs", True),
     ("features", True),
     ("input", False),
-    ("top-1", True),
-    ("default weights", False),
-    ("licence", False),
     ("plugin", False),
 )
 #: Key of a row's values -> title of its filter.
@@ -133,9 +133,8 @@ def _counted(rows: list[dict[str, Any]], key: str) -> list[tuple[str, int]]:
 
 def _data(row: dict[str, Any]) -> dict[str, Any]:
     """What the page's script knows of a row: `sort` has a value for each column."""
-    known = [row[key] or None for key in ("params", "gmacs", "features")]
-    sort = [row["name"], row["family"], *known, row["pixels"], row["top1"], row["weights"] or None,
-            row["license"] or None, row["plugin"]]  # fmt: skip
+    keys = ("name", "family", "params", "top1", "license", "weights", "gmacs", "features", "pixels", "plugin")
+    sort = [None if row[key] == "" else row[key] for key in keys]
     return {"text": row["names"], "sort": sort, "params": row["params"], "weights": row["count"],
             **{key: row[key] for key in _CHOICES}}  # fmt: skip
 
