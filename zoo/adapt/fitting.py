@@ -16,6 +16,7 @@ from zoo.adapt.inner import inner_loss
 from zoo.adapt.memory import OutOfMemoryError
 from zoo.adapt.randomness import RandomState
 from zoo.adapt.rows import Rows
+from zoo.adapt.schedule import resolve_epochs
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model
 from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay
@@ -91,7 +92,7 @@ def train(
             inner = inner_loss(model, loading.batches(held, read, size), rows.task, learner.placement, group)
         front, kept = None, None
         if strategy.keeps_front():
-            front, kept = _front(model, strategy, rows, context, read, size, progress)
+            front, kept = _front(model, strategy.resolve(context), rows, context, read, size, progress)
         if run is not None:
             run.begin_history([])
         try:
@@ -136,8 +137,10 @@ def _front(
 ) -> tuple[Front | None, Split | None]:
     """The stages that no epoch trains, and what they give for each row; neither where that cannot be kept."""
     stages = tuple(model.stages())
-    last = strategy.least_epochs(stages) if strategy.epochs is None else strategy.epochs
-    trained = [strategy.trainable(epoch, stages) for epoch in range(last)]
+    # One step less than there may be, because a last row may join: at least as many epochs as there will be.
+    few, least = max(1, rows.steps(size) - 1), strategy.least_epochs(stages)
+    epochs = resolve_epochs(strategy.epochs, least, strategy.min_steps, few)
+    trained = [strategy.trainable(epoch, stages) for epoch in range(epochs)]
     first = min(stages.index(stage) for factors in trained for stage, factor in factors.items() if factor > 0)
     frozen = stages[: min(first, stages.index(HEAD))]
     if not frozen:

@@ -34,7 +34,8 @@ class Supervised(Gradient):
         mixup: alpha of Beta(alpha, alpha), by which a batch is mixed with itself, rows and targets alike (Zhang et al.
             2018, arXiv:1710.09412). 0 = not at all.
         cutmix: alpha, as for `mixup`; a rectangle of each picture comes from another, and the targets are mixed by its
-            area (Yun et al. 2019, arXiv:1905.04899). With both, each batch has one of them, by even chance.
+            area (Yun et al. 2019, arXiv:1905.04899). With both, each batch has one of them, by even chance. Parts of a
+            batch (`accumulate`, several processes) are mixed each with itself.
     """
 
     label_smoothing: float = 0.0
