@@ -156,6 +156,11 @@ for name, case in cases.items():
             assert set(there) >= numbers
             assert all(abs(there[key] - here_[key]) < 1e-5 for key in numbers), (name, there, here_)
 
+# A closed form is solved by each, on features that they computed together.
+alone = fit("linear-probe", (x, y))
+ranks = together(2, lambda rank: [weights(fit("linear-probe", (x, y))), fit("linear-probe", (x, y)).processes])
+assert ranks == [[weights(alone), 2]] * 2
+
 # Where BatchNorm trains, every process ends with the same statistics, and one row more than batches is no fault.
 odd = (x[:74], y[:74])
 ranks = together(2, lambda rank: weights(fit("fine-tune", odd, epochs=2, batch_size=29, batchnorm="train")))

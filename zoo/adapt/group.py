@@ -266,7 +266,8 @@ def _expect_usable(device: torch.device, size: int) -> None:
         count, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
         if count >= _here(size) and device.index not in (None, local % count):
             raise UsageError(f"{size} processes cannot share {device}", hint="Use --device cuda: each takes its own.")
-        torch.cuda.set_device(device)
+        if device.index is not None:
+            torch.cuda.set_device(device)
 
 
 def _here(size: int) -> int:
@@ -277,6 +278,8 @@ def _here(size: int) -> int:
 def _meet(device: torch.device, rank: int, size: int) -> None:
     """Make the `torch.distributed` group of this process: gloo, and NCCL where each has a GPU of its own."""
     nccl = device.type == "cuda" and torch.cuda.device_count() >= _here(size) and torch.distributed.is_nccl_available()
+    if nccl:
+        _avoid_what_is_missing()
     if meeting := os.environ.get(MEETING):
         _stay_inside()
         _wait_for_all(meeting, rank, size)
@@ -293,6 +296,15 @@ def _wait_for_all(meeting: str, rank: int, size: int) -> None:
     Path(f"{meeting}-{rank}").touch()
     while not all(os.path.exists(f"{meeting}-{other}") for other in range(size)):
         time.sleep(0.02)
+
+
+def _avoid_what_is_missing() -> None:
+    """Some consumer GPUs cannot talk to each other directly; NCCL has to be told, and accelerate insists on it."""
+    from accelerate.utils import check_cuda_p2p_ib_support
+
+    if not check_cuda_p2p_ib_support():
+        os.environ.setdefault("NCCL_P2P_DISABLE", "1")
+        os.environ.setdefault("NCCL_IB_DISABLE", "1")
 
 
 def _stay_inside() -> None:
