@@ -66,6 +66,13 @@ class Chromium:
         self._target: str | None = None
         self.events: list[dict[str, Any]] = []
 
+    def answers(self) -> bool:
+        """Whether it is a browser at all."""
+        try:
+            return "product" in self.call("Browser.getVersion")
+        except (AssertionError, OSError):
+            return False
+
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file in a fresh page of this size and colour scheme, and wait until it is there."""
         if self._target is not None:

@@ -55,13 +55,13 @@ class Rows(HTMLParser):
             self.rows[-1][-1] += data
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
     from zoo.catalog.registry import Registry
 
     registry = Registry()
     registry.register(FORGED)
-    path = tmp_path_factory.mktemp("page") / "catalogue.html"
+    path = tmp_path / "catalogue.html"
     write_catalogue(path, registry)
     return path
 
