@@ -23,20 +23,23 @@ def loose(photos: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("strategy", ["coral", "adabn"])
+@pytest.mark.parametrize("strategy", ["coral", "adabn", "dann"])
 def test_a_target_is_a_folder_an_archive_or_a_built_in_set(cli, strategy: str, photos: Path, loose: Path) -> None:
     np.savez("target.npz", x=np.random.default_rng(0).integers(0, 255, (9, 12, 12, 3)).astype(np.uint8))
-    for target, more in ((loose, ()), ("target.npz", ()), ("digits", ("--ignore-target-labels", "--set", "rows=20"))):
-        more = more if strategy == "adabn" else more[:1]
+    quick = {"adabn": ("--set", "rows=20"), "dann": ("--set", "epochs=1", "--set", "batch_size=128")}.get(strategy, ())
+    for target, more in ((loose, ()), ("target.npz", ()), ("digits", ("--ignore-target-labels",))):
+        more = (*more, *quick)
         done = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", strategy, "--target", target, *more, "--json")
         assert done.code == 0, done.err
         assert done.json["metrics"]["split"] == "val"
+        assert ("source-only" in done.json["metrics"].get("beside", {})) == (strategy == "dann")
+        assert done.json["trainable_params"] > 0
         assert "reported rows come from the labelled data, not from the target" in done.err
     evaluated = cli("evaluate", done.json["run"], photos, "--json")
     assert evaluated.json["n"] == 24
 
 
-@pytest.mark.parametrize("strategy", ["coral", "adabn"])
+@pytest.mark.parametrize("strategy", ["coral", "adabn", "dann"])
 def test_a_target_with_labels_or_none_at_all_is_refused(cli, strategy: str, photos: Path) -> None:
     fit = ("fit", photos, "-b", "tiny", "-w", "none", "-s", strategy)
     np.savez("labelled.npz", x=np.zeros((4, 8, 8), np.uint8), y=[0, 1, 0, 1])
