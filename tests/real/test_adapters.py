@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.catalog.registry import Registry
+from zoo.settings import Settings
 
 
 @pytest.mark.parametrize(("strategy", "most"), [("lora", 700_000), ("bitfit", 100_000)])
 def test_ants_and_bees_in_some_kilobytes(strategy: str, most: int, real_data: Path, tmp_path: Path, home: Path) -> None:
-    registry = zoo.Registry(files=(real_data / "registry.toml",))
+    registry = Registry(settings=Settings(registry=real_data / "registry.toml"))
     learner = zoo.compose("mobilenetv2_100.tf2_in1k", strategy, epochs=1, registry=registry)
     learner.fit(real_data / "hymenoptera_256", labels_per_class=16)
     assert learner.evaluation.accuracy > 0.85
