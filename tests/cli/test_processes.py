@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from zoo.cli import processes
-from zoo.cli.processes import _conclude, _Rank, _watch
+from zoo.cli.processes import _conclude, _Rank, _Seen, _watch
 from zoo.errors import ZooError
 
 FIT = ("-b", "tiny", "-s", "from-scratch", "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
@@ -192,7 +192,8 @@ def test_nobody_is_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(processes, "GRACE", 0.1)
     monkeypatch.setattr(processes, "LAST", 0.1)
     failed, willing, deaf = Ended(7), Ended(None), Ended(None, deaf=True)
-    _watch(group(tmp_path, failed, willing, deaf))
+    seen = _watch(group(tmp_path, failed, willing, deaf))
+    assert seen.stopped == {1, 2}
     assert willing.calls == ["terminate"]
     assert deaf.calls[-1] == "kill"
     assert not failed.calls
@@ -212,23 +213,24 @@ def test_after_ctrl_c_the_leading_one_may_write(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("codes", "said", "code", "message"),
+    ("codes", "said", "stopped", "code", "message"),
     [
-        ((7, 2), {0: "lost", 1: "usage"}, "usage", "of 1"),
-        ((3, 7), {0: "not-found", 1: "lost"}, "not-found", "of 0"),
-        ((7, -9), {0: "lost"}, "training", "process 2 of 2 was killed by SIGKILL"),
-        ((-11, -15), {}, "training", "process 1 of 2 was killed by SIGSEGV"),
-        ((7, 1), {0: "lost"}, "training", "process 2 of 2 ended with code 1"),
+        ((7, 2), {0: "lost", 1: "usage"}, set(), "usage", "of 1"),
+        ((3, 7), {0: "not-found", 1: "lost"}, set(), "not-found", "of 0"),
+        ((7, -9), {0: "lost"}, set(), "training", "process 2 of 2 was killed by SIGKILL"),
+        ((-11, -15), {}, {1}, "training", "process 1 of 2 was killed by SIGSEGV"),
+        ((-15, -9), {}, {0}, "training", "process 2 of 2 was killed by SIGKILL"),
+        ((7, 1), {0: "lost"}, set(), "training", "process 2 of 2 ended with code 1"),
     ],
 )
 def test_who_knows_what_went_wrong_says_it(
-    tmp_path: Path, codes: tuple[int, ...], said: dict[int, str], code: str, message: str
+    tmp_path: Path, codes: tuple[int, ...], said: dict[int, str], stopped: set[int], code: str, message: str
 ) -> None:
     for number, word in said.items():
         error = {"code": word, "message": f"of {number}", "notes": [f"note {number}"], "exit_code": codes[number]}
         (tmp_path / f"{number}.json").write_text(json.dumps(error))
     with pytest.raises(ZooError) as caught:
-        _conclude(group(tmp_path, *map(Ended, codes)), tmp_path / "run")
+        _conclude(group(tmp_path, *map(Ended, codes)), tmp_path / "run", _Seen(stopped=stopped))
     assert caught.value.code == code
     assert message in caught.value.message
     if 0 in said:
@@ -236,20 +238,20 @@ def test_who_knows_what_went_wrong_says_it(
 
 
 def test_the_leading_one_decides(tmp_path: Path) -> None:
-    _conclude(group(tmp_path, Ended(0), Ended(-15)), tmp_path)
+    _conclude(group(tmp_path, Ended(0), Ended(-15)), tmp_path, _Seen())
     (tmp_path / "0.json").write_text(json.dumps({"code": "interrupted", "notes": ["kept"]}))
     with pytest.raises(KeyboardInterrupt) as caught:
-        _conclude(group(tmp_path, Ended(130), Ended(130)), tmp_path)
+        _conclude(group(tmp_path, Ended(130), Ended(130)), tmp_path, _Seen())
     assert caught.value.__notes__ == ["kept"]
 
 
 def test_what_ctrl_c_broke_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text(json.dumps({"code": "internal", "message": "half imported"}))
     with pytest.raises(KeyboardInterrupt):
-        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path, asked=True)
+        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path, _Seen(asked=1))
     with pytest.raises(ZooError, match="half imported"):
-        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path)
+        _conclude(group(tmp_path, Ended(1), Ended(130)), tmp_path, _Seen())
     (tmp_path / "0.json").unlink()
     (tmp_path / "1.json").write_text(json.dumps({"code": "disk", "message": "full", "exit_code": 6}))
     with pytest.raises(ZooError, match="full"):
-        _conclude(group(tmp_path, Ended(1), Ended(6)), tmp_path, asked=True)
+        _conclude(group(tmp_path, Ended(1), Ended(6)), tmp_path, _Seen(asked=1))

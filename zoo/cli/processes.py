@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -145,7 +145,7 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
         try:
             for number in range(count):
                 ranks.append(_start(number, [*args, "--output", str(run)], count, Path(folder)))
-            asked = _watch(ranks)
+            seen = _watch(ranks)
         finally:
             for rank in ranks:
                 if rank.code is None:
@@ -153,7 +153,7 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
                 rank.process.wait()
                 with contextlib.suppress(OSError):
                     rank.process.stdin.close()  # type: ignore[union-attr]
-        _conclude(ranks, run, asked=asked)
+        _conclude(ranks, run, seen)
 
 
 def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
@@ -185,42 +185,50 @@ def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
     return _Rank(number, process, report, log)
 
 
-def _watch(ranks: Sequence[_Rank]) -> bool:
-    """Wait until all have ended. Once one has failed, or the leading one is done, the others must follow soon.
+@dataclass
+class _Seen:
+    """What happened while they ran.
 
-    Returns:
-        Whether somebody pressed Ctrl-C.
+    Attributes:
+        asked: how often somebody pressed Ctrl-C.
+        stopped: numbers of those that were made to end.
     """
+
+    asked: int = 0
+    stopped: set[int] = field(default_factory=set)
+
+
+def _watch(ranks: Sequence[_Rank]) -> _Seen:
+    """Wait until all have ended. Once one has failed, or the leading one is done, the others must follow soon."""
+    seen = _Seen()
     since: float | None = None
-    asked = 0
     while any(rank.code is None for rank in ranks):
         try:
             codes = [rank.code for rank in ranks]
             over = codes[0] is not None or any(code not in (None, 0, 130) for code in codes)
-            if over or 130 in codes or asked > 2:
+            if over or 130 in codes or seen.asked > 2:
                 since = since or time.monotonic()
                 waited = time.monotonic() - since
                 grace = GRACE if over else WRITING
                 for rank in ranks:
-                    if rank.code is None and waited > grace + LAST:
-                        rank.process.kill()
-                    elif rank.code is None and (waited > grace or asked > 2):
-                        rank.process.terminate()
+                    if rank.code is None and (waited > grace or seen.asked > 2):
+                        seen.stopped.add(rank.number)
+                        rank.process.kill() if waited > grace + LAST else rank.process.terminate()
             time.sleep(_LOOK)
         except KeyboardInterrupt:
-            asked += 1
+            seen.asked += 1
             for rank in ranks:
                 rank.interrupt()
-    return asked > 0
+    return seen
 
 
-def _conclude(ranks: Sequence[_Rank], run: Path, *, asked: bool = False) -> None:
+def _conclude(ranks: Sequence[_Rank], run: Path, seen: _Seen) -> None:
     """Raise what went wrong, in the words of who knows.
 
     Args:
         ranks: which have ended.
         run: where a fit can go on.
-        asked: somebody pressed Ctrl-C: what broke off in the midst of an import or a call is no fault then.
+        seen: what `_watch` saw. After Ctrl-C, what broke off in the midst of an import or a call is no fault.
     """
     if ranks[0].code == 0:
         return
@@ -228,7 +236,7 @@ def _conclude(ranks: Sequence[_Rank], run: Path, *, asked: bool = False) -> None
     first = said.get(0, {})
     notes = [str(note) for note in first.get("notes", ())]
     known = [one for one in said.values() if one.get("code") not in ("lost", "interrupted")]
-    asked = asked and all(one.get("code") == "internal" for one in known)
+    asked = seen.asked and all(one.get("code") == "internal" for one in known)
     if known and not asked:
         raise _error(known[0], [] if known[0] is first else notes)
     if asked or first.get("code") == "interrupted":
@@ -236,7 +244,8 @@ def _conclude(ranks: Sequence[_Rank], run: Path, *, asked: bool = False) -> None
         for note in notes:
             stopped.add_note(note)
         raise stopped
-    gone = next((rank for rank in ranks if rank.code and rank.number not in said), ranks[0])
+    mute = [rank for rank in ranks if rank.code and rank.number not in said]
+    gone = next((rank for rank in mute if rank.number not in seen.stopped), mute[0] if mute else ranks[0])
     raise _killed(gone, len(ranks), notes, run)
 
 
