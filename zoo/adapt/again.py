@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zoo.adapt.rows import SPLITS, split_id
 from zoo.data.dataset import Data, Split
 from zoo.data.open import open_data
-from zoo.data.split import HELD_OUT, choose, stratified
+from zoo.data.split import choose, divide
 from zoo.errors import DataError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +50,9 @@ def find_again(learner: Learner, given: Any = None) -> Again:
             hint="Give it again: evaluate(test, guard=True, train=DATA) or --train DATA.",
         )
     try:
-        data = open_data(place, task_classes=learner.task, skip_bad=bool(call.get("skip_bad")))
+        data = open_data(
+            place, task_classes=learner.task, skip_bad=bool(call.get("skip_bad")), group_by=call.get("group_by")
+        )
     except (NotFoundError, UsageError) as error:
         raise DataError(
             f"the data that this learner was fitted on cannot be read: {error.message}",
@@ -64,7 +64,7 @@ def find_again(learner: Learner, given: Any = None) -> Again:
     chosen = choose(data, val if inside else data, labels_per_class=call.get("labels_per_class"), seed=learner.seed)
     train = chosen.train
     if record["rows"].get("inner"):  # a choice was made on a fifth of them
-        train = train.subset(stratified(np.asarray(train.targets), HELD_OUT, learner.seed)[0])
+        train = train.subset(divide(train, learner.seed)[0])
     if split_id(train) != record.get("split_ids", {}).get("train"):
         raise DataError(
             f"{data.name} is not the data that this learner was fitted on",

@@ -142,6 +142,7 @@ class Learner:
         skip_bad: bool = False,
         guard: bool = False,
         batch_size: int | None = None,
+        group_by: str | None = None,
         progress: Progress | None = None,
     ) -> Learner:
         """Learn from data and report on rows that were not learned from.
@@ -160,6 +161,8 @@ class Learner:
             skip_bad: go on without the samples that cannot be read.
             guard: compare with baselines on the reported rows, as `evaluate` does; the record keeps the verdict.
             batch_size: rows of one forward pass when features are computed; None = chosen by the size of a sample.
+            group_by: a column of the training data; rows that have the same there are never divided between what is
+                learned from and what is reported (see `zoo.data.open.open_data`).
             progress: called with (what, done, total).
 
         Returns:
@@ -183,6 +186,7 @@ class Learner:
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
             seed=self.seed,
+            group_by=group_by,
         )
         if isinstance(self.strategy, Gradient) and self.strategy.early_stop:
             rows = rows.hold_out(self.seed)
@@ -195,6 +199,7 @@ class Learner:
             "skip_bad": skip_bad,
             "guard": guard,
             "batch_size": batch_size,
+            "group_by": group_by,
         }
         with self._together() as group:
             progress = progress if group.leads else None

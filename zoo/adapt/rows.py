@@ -19,7 +19,7 @@ from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
 from zoo.data.open import open_data
 from zoo.data.preprocess import Reader
-from zoo.data.split import HELD_OUT, Chosen, choose, stratified
+from zoo.data.split import Chosen, choose, divide
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 
@@ -57,7 +57,7 @@ class Rows:
 
     def hold_out(self, seed: int) -> Rows:
         """The same, with a stratified fifth of the labelled rows as the inner split."""
-        kept, held = stratified(self.train.targets, HELD_OUT, seed)  # type: ignore[arg-type]
+        kept, held = divide(self.train, seed)
         rest = range(len(self.train), len(self.all))
         return replace(
             self,
@@ -122,6 +122,7 @@ def gather(
     ignore_target_labels: bool,
     skip_bad: bool,
     seed: int,
+    group_by: str | None = None,
 ) -> Rows:
     """Open the data, set the reported split aside, then the labels, then add the unlabelled rows.
 
@@ -135,7 +136,7 @@ def gather(
         raise UsageError(
             "this strategy needs unlabelled target data", hint="Give it: fit(train, target=...), or --target DATA."
         )
-    data = open_data(train, skip_bad=skip_bad)
+    data = open_data(train, skip_bad=skip_bad, group_by=group_by)
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
         val = _reported(val, data, skip_bad)

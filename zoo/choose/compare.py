@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.adapt.folds import stratified_folds
 from zoo.adapt.solve import solve_head
+from zoo.data.split import grouped_folds
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.errors import DataError
 
@@ -22,8 +23,10 @@ FIRST: Final = 500
 MOST: Final = 20_000
 
 
-def fold_of_rows(targets: np.ndarray, task: Task, folds: int, seed: int) -> np.ndarray:
-    """Fold (N,) of each row, -1 = never held out; classes are dealt out evenly.
+def fold_of_rows(
+    targets: np.ndarray, task: Task, folds: int, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Fold (N,) of each row, -1 = never held out; classes are dealt out evenly, groups whole.
 
     Raises:
         DataError: fewer rows than folds, or no class with two rows.
@@ -31,6 +34,8 @@ def fold_of_rows(targets: np.ndarray, task: Task, folds: int, seed: int) -> np.n
     codes = targets if task.kind == CLASSES else np.zeros(len(targets), dtype=np.int64)
     if len(codes) < folds:
         raise DataError(f"{len(codes)} rows are too few for {folds} folds", hint="Give more rows, or fewer folds.")
+    if groups is not None:
+        return grouped_folds(targets, groups, task, folds, seed)
     found = stratified_folds(codes, folds, seed)
     if (found < 0).all():
         raise DataError("every class has one row only", hint="Give two labelled rows a class, better ten or more.")

@@ -52,6 +52,7 @@ def rank(
     many: bool = False,
     skip_bad: bool = False,
     queue: str | Path | None = None,
+    group_by: str | None = None,
     registry: Registry | None = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
@@ -72,6 +73,7 @@ def rank(
         skip_bad: go on without samples that cannot be read.
         queue: a folder through which several processes, on machines that see it, share the candidates: each calls this
             with the same arguments, and all get the same ranking. None = this process does all.
+        group_by: a column of the data; rows that have the same there are in one fold.
         registry: None = the default one.
         store: where features are kept; None = the store of this process.
         progress: called with (what, done, total).
@@ -94,7 +96,7 @@ def rank(
     patterns = [backbones] if isinstance(backbones, str) else list(backbones)
     chosen, left_out = candidates(patterns, registry, many=many)
     placement = choose_accelerator(accelerator, precision)
-    opened = open_data(data, skip_bad=skip_bad)
+    opened = open_data(data, skip_bad=skip_bad, group_by=group_by)
     notes: list[str] = []
 
     def say(text: str) -> None:
@@ -114,6 +116,7 @@ def rank(
             "data": opened.fingerprint(),
             "folds": folds,
             "seed": seed,
+            "group_by": group_by,
             "halving": halving,
             "precision": placement.precision,
             "zoo": __version__,
@@ -224,7 +227,7 @@ class _Trier:
         network = source.network(self.progress).to(self.placement.device)
         features, speed = self._features(network, part, weights.name)
         targets = np.asarray(part.targets)
-        fold = fold_of_rows(targets, self.task, self.folds, self.seed)
+        fold = fold_of_rows(targets, self.task, self.folds, self.seed, part.groups)
         held = fold >= 0
         outputs = out_of_fold(features, targets, self.task, fold, self.seed)
         seen = evaluate(outputs[held], targets[held], self.task, split="train")

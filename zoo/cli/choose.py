@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     help="Share the work with other processes that are given the same: all get the same ranking.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be compared and pulled; do nothing.")
+@click.option("--group-by", metavar="COLUMN", help="A column of DATA (speaker, patient): its groups are never divided.")
 @click.option("-y", "--yes", "many", is_flag=True, help="Let globs pull more than 20 sets of weights.")
 @modes
 @click.pass_obj

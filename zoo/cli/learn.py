@@ -208,6 +208,7 @@ def _fit(
     target: str | None,
     ignore_target_labels: bool,
     batch_size: int | str | None,
+    group_by: str | None,
     skip_bad: bool,
     guard: bool | None,
     publish: bool,
@@ -259,6 +260,7 @@ def _fit(
             skip_bad=skip_bad,
             guard=bool(guard),
             batch_size=batch_size if isinstance(batch_size, int) else None,
+            group_by=group_by,
             progress=told,
         )
     if learner.run is not None:  # else it was done already

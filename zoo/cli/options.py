@@ -90,6 +90,8 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--target", metavar="DATA",
                          help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),
             click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
+            click.option("--group-by", metavar="COLUMN",
+                         help="A column of DATA (speaker, patient): its groups are never divided."),
             click.option("--batch-size", type=BatchSize(), metavar="N",
                          help="Rows a step and a forward pass; auto = what fits into memory."),
             click.option("--processes", type=click.IntRange(1), metavar="N",

@@ -54,6 +54,7 @@ class Rows:
         path: of the folder or manifest.
         source: what to open again.
         notes: so far.
+        groups: what each sample belongs to (a speaker, a patient), or None.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Rows:
     path: Path | None = None
     source: str | None = None
     notes: tuple[str, ...] = ()
+    groups: Sequence[Any] | None = None
 
 
 def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
@@ -81,6 +83,7 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
             hint="Give one label for each sample, in the same order.",
         )
     task, targets = _targets(rows, known)
+    groups = _groups(rows)
     kept, skipped = _readable(rows.samples, skip_bad)
     names = None if rows.splits is None else np.asarray(rows.splits)
     splits = {}
@@ -88,7 +91,9 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
         chosen = kept if names is None else kept[names[kept] == name]
         if not len(chosen):
             raise DataError(f"no sample of split {name} can be read", hint="Mend or remove the unreadable files.")
-        splits[name] = Split(name, rows.samples, chosen, None if targets is None else targets[chosen], task)
+        parts = (None if part is None else part[chosen] for part in (targets, groups))
+        encoded, belonging = parts
+        splits[name] = Split(name, rows.samples, chosen, encoded, task, belonging)
     if task is not None and targets is not None:
         _refuse_lost(task, targets, kept)
         _check_classes(rows.name, task, splits, fitted=known.task is not None)
@@ -103,6 +108,35 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
         notes=notes,
         skipped=tuple(skipped),
     )
+
+
+def _groups(rows: Rows) -> np.ndarray | None:
+    """Number of each sample's group.
+
+    Raises:
+        DataError: a group that two splits of the source share, a sample without one, or fewer than two groups.
+    """
+    if rows.groups is None:
+        return None
+    if len(rows.groups) != len(rows.samples):
+        raise DataError(f"{len(rows.samples)} samples, but {len(rows.groups)} groups", hint="Give one for each sample.")
+    names = [str(group) for group in rows.groups]
+    if "" in names or None in list(rows.groups):
+        where = names.index("") if "" in names else list(rows.groups).index(None)
+        raise DataError(f"{rows.samples.location(where)} belongs to no group", hint="Fill the column, or leave it out.")
+    known, codes = np.unique(np.asarray(names), return_inverse=True)
+    if len(known) < 2:
+        raise DataError(f"all samples belong to one group, {names[0]!r}", hint="Leave --group-by out.")
+    if rows.splits is not None:
+        inside: dict[str, str] = {}
+        for name, split in zip(names, rows.splits, strict=True):
+            if inside.setdefault(name, split) != split:
+                raise DataError(
+                    f"group {name!r} is in {inside[name]} and in {split}",
+                    why="Rows of one group must not be learned from and judged by.",
+                    hint="Drop the split column: groups are then divided whole; or leave --group-by out.",
+                )
+    return codes.astype(np.int64)
 
 
 def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:

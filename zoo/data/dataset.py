@@ -65,6 +65,7 @@ class Split:
         rows: int64 (N,), rows of `samples`.
         targets: encoded targets of these rows (see `zoo.data.task.infer_task`), or None.
         task: what the targets mean, or None.
+        groups: int64 (N,): rows of one number belong together (a speaker, a patient), and are never divided; or None.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Split:
     rows: np.ndarray
     targets: np.ndarray | None = None
     task: Task | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,8 +102,8 @@ class Split:
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The samples at these positions, in this order."""
         chosen = np.asarray(indices, dtype=np.int64)
-        targets = None if self.targets is None else self.targets[chosen]
-        return replace(self, rows=self.rows[chosen], targets=targets)
+        targets, groups = (None if part is None else part[chosen] for part in (self.targets, self.groups))
+        return replace(self, rows=self.rows[chosen], targets=targets, groups=groups)
 
     def renamed(self, name: str) -> Split:
         """The same samples under another name."""

@@ -50,7 +50,7 @@ class HfSamples(EncodedSamples):
         return part, row - (int(self._ends[part - 1]) if part else 0)
 
 
-def read_hf(source: Any, *, labelled: bool = True) -> Rows:
+def read_hf(source: Any, *, labelled: bool = True, group_by: str | None = None) -> Rows:
     """Read a `Dataset` or a `DatasetDict` with an image column and a label column.
 
     Raises:
@@ -76,8 +76,17 @@ def read_hf(source: Any, *, labelled: bool = True) -> Rows:
         HfSamples([_encoded(part, image) for part in parts.values()], image, list(parts)),
         _plain(labels, label),
         splits,
+        groups=_groups(parts, features, group_by),
         classes=tuple(names) if label and (names := getattr(features[label], "names", None)) else None,
     )
+
+
+def _groups(parts: dict[str, Any], features: Any, column: str | None) -> list[Any] | None:
+    if column is None:
+        return None
+    if column not in features:
+        raise DataError(f"no column {column!r} to group by", why=f"The columns are: {', '.join(features)}.")
+    return [value for part in parts.values() for value in part[column]]
 
 
 def _encoded(part: Any, column: str) -> Any:

@@ -23,19 +23,21 @@ _SEPARATOR: Final = "|"
 _LISTED: Final = 10
 
 
-def read_manifest(file: Path, *, labelled: bool = True, task: Task | None = None) -> Rows:
+def read_manifest(file: Path, *, labelled: bool = True, task: Task | None = None, group_by: str | None = None) -> Rows:
     """Read a manifest.
 
     Args:
         file: the CSV; UTF-8, with a header.
         labelled: False = a `label` column is not needed.
         task: known already; for regression, labels without a decimal point are numbers too.
+        group_by: a further column, of what each row belongs to.
 
     Raises:
         DataError: not UTF-8, a missing column, an empty cell, an unknown split, a number that is none, or a picture
             that does not exist; the message names file, row and column. Rows are counted as a spreadsheet shows them.
     """
-    table = _table(file, ("path", "label") if labelled else ("path",))
+    required = ("path", "label") if labelled else ("path",)
+    table = _table(file, required if group_by is None else (*required, group_by.strip().lower()))
     paths = [(file.parent / cells["path"]).absolute() for _, cells in table]
     _refuse_absent(file, [(number, path) for (number, _), path in zip(table, paths, strict=True) if not path.is_file()])
     labels = None
@@ -44,7 +46,8 @@ def read_manifest(file: Path, *, labelled: bool = True, task: Task | None = None
     splits = (
         [_split(file, number, cells["split"]) for number, cells in table] if table and "split" in table[0][1] else None
     )
-    return Rows(file.stem, FileSamples(paths, str(file)), labels, splits, path=file, source=str(file))
+    groups = None if group_by is None else [cells[group_by.strip().lower()] for _, cells in table]
+    return Rows(file.stem, FileSamples(paths, str(file)), labels, splits, path=file, source=str(file), groups=groups)
 
 
 def _table(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
@@ -66,7 +69,7 @@ def _table(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, s
                     f"{file}, row {lines.line_num}: {len(cells)} cells, but the header has {len(header)}",
                     hint='Quote cells that contain a comma: "a,b.jpg".',
                 )
-            named = {n: c.strip() for n, c in zip(header, cells, strict=True) if n in _COLUMNS}
+            named = {n: c.strip() for n, c in zip(header, cells, strict=True) if n in (*_COLUMNS, *required)}
             for column in required:
                 if not named[column]:
                     raise DataError(f"{file}, row {lines.line_num}, column {column}: the cell is empty")
@@ -82,9 +85,11 @@ def _check_header(file: Path, header: list[str], required: tuple[str, ...]) -> N
         raise DataError(
             f"{file}, row 1: no column {' and no column '.join(missing)}",
             why=f"The header is: {', '.join(header) or 'empty'}.",
-            hint="The first row must be path,label or path,label,split.",
+            hint="The first row must be path,label or path,label,split."
+            if set(missing) <= set(_COLUMNS)
+            else "Name a column of the manifest.",
         )
-    twice = [column for column in _COLUMNS if header.count(column) > 1]
+    twice = [column for column in dict.fromkeys((*_COLUMNS, *required)) if header.count(column) > 1]
     if twice:
         raise DataError(f"{file}, row 1: the column {twice[0]} is there twice")
 

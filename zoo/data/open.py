@@ -23,6 +23,7 @@ def open_data(
     task_classes: Task | tuple[str, ...] | list[str] | None = None,
     skip_bad: bool = False,
     labelled: bool = True,
+    group_by: str | None = None,
 ) -> Data:
     """Open data from wherever they are. Every image file is read once, so that unreadable ones are known at once.
 
@@ -37,6 +38,8 @@ def open_data(
         skip_bad: leave unreadable images out, with a note, instead of refusing the data.
         labelled: False = targets are not needed; a source that has them keeps them, except that folders are read as
             loose images.
+        group_by: a column of the manifest or the Hugging Face data set: rows that have the same there (a speaker, a
+            patient) are never divided between what is learned from and what is judged by.
 
     Raises:
         NotFoundError: a name that is neither a path nor a built-in set.
@@ -44,6 +47,11 @@ def open_data(
         UsageError: the source is of no known type.
     """
     known = _known(task_classes)
+    if group_by is not None and not _has_columns(source):
+        raise UsageError(
+            f"there is no column {group_by!r} to group by: only manifests and Hugging Face data sets have columns",
+            hint="Write a manifest: path,label,speaker.",
+        )
     if isinstance(source, Data):
         return retarget(source, known)
     if isinstance(source, Split):
@@ -51,8 +59,14 @@ def open_data(
     if isinstance(source, (str, os.PathLike)):
         if isinstance(source, str) and builtin.is_builtin(source):
             return assemble(builtin.read_builtin(source), known)
-        return assemble(_read_path(_existing(source), labelled, known.task), known, skip_bad=skip_bad)
-    return assemble(_read_object(source, labelled), known, skip_bad=skip_bad)
+        return assemble(_read_path(_existing(source), labelled, known.task, group_by), known, skip_bad=skip_bad)
+    return assemble(_read_object(source, labelled, group_by), known, skip_bad=skip_bad)
+
+
+def _has_columns(source: Any) -> bool:
+    if isinstance(source, (str, os.PathLike)):
+        return expanded(source).suffix.lower() == ".csv" or not expanded(source).exists()
+    return type(source).__module__.partition(".")[0] == "datasets"
 
 
 def _known(given: Task | tuple[str, ...] | list[str] | None) -> Known:
@@ -83,13 +97,13 @@ def _near(path: Path) -> list[str]:
     return [str(path.parent / name) for name in nearest(path.name, siblings)]
 
 
-def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
+def _read_path(path: Path, labelled: bool, task: Task | None, group_by: str | None) -> Rows:
     if path.is_dir():
         return read_folder(path) if labelled else read_loose(path)
     if path.suffix.lower() == ".csv":
         from zoo.data.manifest import read_manifest
 
-        return read_manifest(path, labelled=labelled, task=task)
+        return read_manifest(path, labelled=labelled, task=task, group_by=group_by)
     if path.suffix.lower() == ".npz":
         from zoo.data.npz import read_npz
 
@@ -102,11 +116,11 @@ def _read_path(path: Path, labelled: bool, task: Task | None) -> Rows:
     )
 
 
-def _read_object(source: Any, labelled: bool) -> Rows:
+def _read_object(source: Any, labelled: bool, group_by: str | None) -> Rows:
     if type(source).__module__.partition(".")[0] == "datasets":
         from zoo.data.hf import read_hf
 
-        return read_hf(source, labelled=labelled)
+        return read_hf(source, labelled=labelled, group_by=group_by)
     if isinstance(source, tuple) and len(source) == 2 and _is_pair(source, labelled):
         return Rows("arrays", _samples(source[0]), _labels(source[1]))
     if arrays.is_array(source) or isinstance(source, (list, tuple)) or hasattr(source, "getexif"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
-from zoo.data.task import CLASSES
+from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, UsageError
 
 #: Share of train that is reported where the data bring no val.
@@ -63,7 +64,7 @@ def choose(
             raise DataError("the validation data have no targets", hint="Give labelled data, or leave val out.")
         name = report.name if report.name in (VAL, TEST) else VAL
     elif val is None and VAL not in data.splits:
-        kept, held = stratified(train.targets, HELD_OUT, seed)
+        kept, held = divide(train, seed)
         report, train, name = train.subset(held).renamed(VAL), train.subset(kept), VAL
     else:
         name = _split_name(data, val or VAL)
@@ -73,6 +74,55 @@ def choose(
         train, rest = _few(train, labels_per_class, seed)
     test = data.splits.get(TEST)
     return Chosen(train, report, name, rest, None if name == TEST and test is report else test)
+
+
+def divide(split: Split, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kept and held positions of a labelled split, `HELD_OUT` of it held: stratified, or, with groups, whole groups.
+
+    Groups are dealt out by scikit-learn's `StratifiedGroupKFold` (classes) or `GroupKFold`, of as many folds as there
+    are groups, at most five.
+
+    Raises:
+        DataError: fewer than two rows, or groups that cannot be divided so that every class is learned from.
+    """
+    assert split.targets is not None
+    if split.groups is None:
+        return stratified(split.targets, HELD_OUT, seed)
+    assert split.task is not None
+    fold = grouped_folds(split.targets, split.groups, split.task, round(1 / HELD_OUT), seed)
+    return np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
+
+
+def grouped_folds(targets: np.ndarray, groups: np.ndarray, task: Task, folds: int, seed: int) -> np.ndarray:
+    """Fold (N,) of each row, whole groups together.
+
+    Raises:
+        DataError: fewer than two groups, or a class that only one fold has.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    count = min(folds, len(np.unique(groups)))
+    if count < 2:
+        raise DataError("all of these rows belong to one group", hint="Give rows of more groups.")
+    classes = task.kind == CLASSES
+    largest = int(np.bincount(targets).max()) if classes else count
+    if largest > 1:
+        dealer = (StratifiedGroupKFold if classes else GroupKFold)(min(count, largest), shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # classes smaller than the number of folds
+            dealt = list(dealer.split(np.zeros(len(groups)), targets if classes else None, groups))
+    else:
+        dealt = []
+    found = np.zeros(len(groups), dtype=np.int64)
+    for number, (_, held) in enumerate(dealt):
+        found[held] = number
+    for code in np.unique(targets) if classes else ():
+        if len(np.unique(found[targets == code])) < 2:
+            raise DataError(
+                f"the groups of class {task.classes[code]!r} are not divided, so that it could be learned and judged",
+                hint="Give rows of it from more groups, try another seed, or leave --group-by out.",
+            )
+    return found
 
 
 def stratified(targets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
