@@ -522,3 +522,25 @@ def test_the_state_hash_sees_every_value() -> None:
     with torch.no_grad():
         network.get_parameter("conv.weight")[0, 0, 0, 0] += 1e-7
     assert state_hash(network) != before
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+@pytest.mark.parametrize(
+    ("strategy", "options", "count"),
+    [
+        ("linear-probe", {}, 8 * 3 + 3),
+        ("fine-tune", {"freeze": "all"}, 8 * 3 + 3),
+        ("fine-tune", {"freeze": "stem"}, 8 * 8 * 9 + 8 + 2 * 8 + 8 * 3 + 3),
+        ("from-scratch", {"head": "mlp(4)"}, 8 * 27 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8 + 8 * 4 + 4 + 4 * 3 + 3),
+        ("knn", {}, 0),
+    ],
+)
+def test_how_many_parameters_were_trained(strategy: str, options: dict, count: int, tmp_path: Path) -> None:
+    """Counted by hand: convolutions of 3 and 8 channels, two BatchNorms and the head; the source's own is not."""
+    x, y = np.random.default_rng(0).normal(size=(30, 3, 8, 8)).astype("f4"), np.arange(30) % 3
+    more = {} if strategy in ("linear-probe", "knn") else {"epochs": 1}
+    learner = zoo.compose("tiny", strategy, weights=None, precision="fp32", **options, **more).fit((x, y))
+    assert learner.summary()["trainable_params"] == count
+    record = json.loads((learner.save(tmp_path / "run") / "run.json").read_text())
+    assert record["trainable_params"] == count
+    assert zoo.load(tmp_path / "run").summary()["trainable_params"] == count
