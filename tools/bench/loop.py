@@ -15,6 +15,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -144,7 +145,8 @@ def from_files(
     photos: Path, arch: str, rows: int, steps: int, size: int, placement: Placement, turns: int
 ) -> tuple[list[float], list[float]]:
     """Seconds a step of whole epochs, ours and the hand-written loop's in turn."""
-    from peers.job import Pictures
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+    from job import Pictures
     from torchvision import transforms
 
     split = open_data(photos).train
