@@ -36,3 +36,13 @@ def test_both_help_a_network_that_knows_neither(
         accuracy[name] = learner.evaluation.accuracy
     assert accuracy["coral"] > accuracy["linear-probe"], accuracy
     assert accuracy["adabn"] > accuracy["linear-probe"] - 0.02, accuracy
+
+
+def test_adversarial_training_with_statistics_of_both(
+    domains: dict[str, tuple[np.ndarray, np.ndarray]], home: Path
+) -> None:
+    zoo.compose("cifar_resnet20", "from-scratch", epochs=1).fit("glyphs:1500").publish("cifar_resnet20.rendered")
+    (x, y), (new, truth) = domains["usps"], domains["mnist"]
+    learner = zoo.compose("cifar_resnet20.rendered", "dann", batchnorm="train", lr=1e-3)
+    learner.fit((x[:ROWS], y[:ROWS]), (new[:ROWS], truth[:ROWS]), new[ROWS:])
+    assert learner.evaluation.accuracy > learner.evaluation.beside["source-only"]["accuracy"] + 0.05
