@@ -37,6 +37,19 @@ class Skipping(nn.Module):
         return self.fc((self.layer2(self.layer1(early)) + early).mean(dim=(2, 3)))
 
 
+class Gated(Skipping):
+    """What the stem gives comes in again through a gate of layer2's that is closed at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer2.register_parameter("gate", nn.Parameter(torch.zeros(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.stem(x)
+        late = self.layer2(self.layer1(early))
+        return self.fc((late + self.layer2.gate * early).mean(dim=(2, 3)))
+
+
 class Tokens(nn.Module):
     """As a transformer: positions are added between the stem and the blocks, and blocks are a list."""
 
@@ -136,6 +149,21 @@ class TestUnfit:
         front, _ = cut(Skipping(), stage)
         assert front.fits(pictures(), PLACEMENTS[0]) == (stage == "stem")
 
+    @pytest.mark.parametrize("stage", ["stem", "layer1"])
+    def test_what_goes_past_it_through_a_closed_gate(self, stage: str) -> None:
+        front, _ = cut(Gated(), stage)
+        assert front.fits(pictures(), PLACEMENTS[0]) == (stage == "stem")
+
+    def test_a_modules_own_forward_is_kept(self) -> None:
+        """As a wrapper of another library sets it, on the object."""
+        module = Tiny()
+        own = module.norm.forward = lambda x: nn.BatchNorm2d.forward(module.norm, x) * 2
+        front, made = cut(module, "stem")
+        expected = made.features(pictures())
+        assert front.fits(pictures(), PLACEMENTS[0])
+        assert vars(module.norm)["forward"] is own
+        assert torch.equal(made.features(pictures()), expected)
+
     def test_input_of_another_kind(self) -> None:
         front, _ = cut(Tiny(), "stem")
         assert not front.fits((pictures(), pictures()), PLACEMENTS[0])
@@ -175,7 +203,7 @@ def made(kind: type) -> nn.Module:
 @pytest.mark.parametrize(
     ("kind", "freeze", "precision"),
     [(Tiny, "stem", "fp32"), (Tiny, "stem", "bf16"), (Tiny, "all", "bf16"), (Tokens, "stem", "fp32"),
-     (Skipping, "layer1", "fp32")],
+     (Skipping, "layer1", "fp32"), (Gated, "layer1", "fp32")],
 )  # fmt: skip
 def test_the_same_student_bit_for_bit(kind: type, freeze: str, precision: str, data: Any) -> None:
     """53 rows in batches of 8; where the network cannot be cut, nothing is kept."""

@@ -4,12 +4,13 @@ Where the first stages of a network stay as they are for a whole fit, what they 
 kept in memory, and a step begins behind them. No architecture needs code of its own: the modules of the frozen stages
 stand still and give zeros of the shape they always gave, which costs nothing, and the last one gives what was kept. So
 whatever a network does between its modules still runs; whether it depends on anything but the last one's output is
-found out beforehand, on real rows.
+found out beforehand, on real rows: NaN in the place of the zeros shows it, even behind a gate that is closed as yet.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -80,8 +81,12 @@ class Front:
             self._input, self._dtype = x.shape, kept.dtype
             if kept.ndim == 4 and kept.is_contiguous(memory_format=torch.channels_last):
                 self._format = torch.channels_last
-            with running_in_eval(self._network), torch.no_grad(), placement.autocast(), self.left_out():
-                return torch.equal(self._network.features(kept.clone()), expected)
+            with running_in_eval(self._network), torch.no_grad(), placement.autocast():
+                for stand_in in (math.nan, 0.0):  # 0 * NaN is NaN: a factor that is 0 now may be another soon
+                    with self.left_out(stand_in):
+                        if not torch.equal(self._network.features(kept.clone()), expected):
+                            return False
+            return True
         except Exception:  # a network that does not work this way is run as it is
             return False
 
@@ -119,8 +124,12 @@ class Front:
     # -- leaving out ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def left_out(self) -> Iterator[None]:
-        """For a while `network.features` takes what is kept of the rows, not the rows."""
+    def left_out(self, stand_in: float = 0.0) -> Iterator[None]:
+        """For a while `network.features` takes what is kept of the rows, not the rows.
+
+        Args:
+            stand_in: what the rows, and all that stands still, consist of.
+        """
         network = self._network
         run = network.features
 
@@ -130,28 +139,25 @@ class Front:
                 return kept
             self._kept = kept
             assert self._input is not None
-            return run(kept.new_zeros(()).float().expand(len(kept), *self._input[1:]))
+            return run(kept.new_full((), stand_in, dtype=torch.float32).expand(len(kept), *self._input[1:]))
 
-        try:
-            object.__setattr__(network, "features", features)
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_kept", None)
+            stack.enter_context(_instead(network, "features", features))
             for module in self._frozen:
-                module.forward = self._give if module is self._end else self._still(module)
+                still = self._give if module is self._end else self._still(module, stand_in)
+                stack.enter_context(_instead(module, "forward", still))
             yield
-        finally:
-            self._kept = None
-            network.__dict__.pop("features", None)
-            for module in self._frozen:
-                module.__dict__.pop("forward", None)
 
     def _give(self, *_: Any, **__: Any) -> Tensor:
         assert self._kept is not None
         return self._kept
 
-    def _still(self, module: nn.Module) -> Callable[..., Tensor]:
+    def _still(self, module: nn.Module, stand_in: float) -> Callable[..., Tensor]:
         def still(*_: Any, **__: Any) -> Tensor:
             assert self._kept is not None
             shape, dtype = self._shapes[module]
-            return self._kept.new_zeros((), dtype=dtype).expand(len(self._kept), *shape[1:])
+            return self._kept.new_full((), stand_in, dtype=dtype).expand(len(self._kept), *shape[1:])
 
         return still
 
@@ -160,7 +166,7 @@ class Front:
         """Note the shape of what each frozen module gives."""
 
         def note(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
+            if not isinstance(output, Tensor) or not output.is_floating_point():
                 raise _Unfit
             self._shapes[module] = output.shape, output.dtype
 
@@ -188,3 +194,19 @@ def _hooked(module: nn.Module, hook: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _instead(module: nn.Module, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """For a while another method; one that the module itself had before, beside its class's, is its own again."""
+    own = vars(module)
+    missing = object()
+    before = own.get(name, missing)
+    own[name] = method
+    try:
+        yield
+    finally:
+        if before is missing:
+            own.pop(name, None)
+        else:
+            own[name] = before
