@@ -97,6 +97,17 @@ def test_within_an_epoch(pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_same(whole, compose().fit(pictures, resume=tmp_path / "run"))
 
 
+def test_after_the_last_step_of_an_epoch(pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """53 rows in batches of 26: the lone last row has joined the second batch, and nothing of the epoch is left."""
+    monkeypatch.setattr("zoo.adapt.checkpoint.Checkpoints.due", lambda self, epoch_ended: not epoch_ended)
+    options = {"batch_size": 26, "batchnorm": "train"}
+    whole = compose("fine-tune", **options).fit(pictures)
+    break_off(compose("fine-tune", **options), pictures, tmp_path / "run", 3)
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    assert newest.name == "step-00000002"
+    assert_same(whole, compose("fine-tune", **options).fit(pictures, resume=tmp_path / "run"))
+
+
 @pytest.mark.parametrize("options", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "sgd", "momentum": 0.0}, {}])
 def test_every_optimizer(options: dict[str, Any], pictures, tmp_path: Path) -> None:
     whole = compose(**options).fit(pictures)

@@ -31,6 +31,17 @@ def test_batches_in_order(numbers) -> None:
     assert [len(batch) for batch in batches(numbers, READ, 8, drop_last=True)] == [8, 8]
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 9, 20])
+def test_a_lone_last_row_joins_before_any_batch_is_left_out(size: int, numbers) -> None:
+    plain = [batch.index.tolist() for batch in batches(numbers, READ, size)]
+    if len(plain) > 1 and len(plain[-1]) == 1 < size:
+        plain[-2:] = [plain[-2] + plain[-1]]
+    for start in range(len(plain) + 1):
+        found = batches(numbers, READ, size).joined().starting_at(start)
+        assert [batch.index.tolist() for batch in found] == plain[start:]
+        assert len(found) == len(plain[start:])
+
+
 def test_a_seeded_permutation(numbers) -> None:
     loader = batches(numbers, READ, 6, shuffle_seed=5)
     order = torch.cat([batch.index for batch in loader])

@@ -87,9 +87,16 @@ class Stepper:
         #: Fewest rows of a part of a batch.
         self.least = least
         self.done = 0
-        self.lr = 0.0
         #: Whether the parameters are whole: no step was broken off in its midst.
         self.whole = True
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, before factors."""
+        return self._rate(max(0, self.done - 1))
+
+    def _rate(self, step: int) -> float:
+        return self.strategy.lr * rate_factor(step, self.steps, self.strategy.schedule)
 
     def step(self, raw: loading.Batch, epoch: int, factors: Mapping[str, float]) -> dict[str, Tensor]:
         """Take one step; give its losses, of the whole batch where `raw` is a part of one.
@@ -100,8 +107,7 @@ class Stepper:
         group, whole = self.group, raw.whole or raw
         if group.together:  # so that a process draws what it would draw whichever processes went before
             reseed(self.context.seed, self.done, group.rank)
-        self.lr = self.strategy.lr * rate_factor(self.done, self.steps, self.strategy.schedule)
-        set_rates(self.optimizer, self.lr, factors)
+        set_rates(self.optimizer, self._rate(self.done), factors)
         self.optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         finite = torch.ones((), dtype=torch.bool, device=self.context.placement.device)

@@ -288,7 +288,7 @@ class _Loop:
         set_trainable(self.model, factors, freeze_batchnorm=plan.freeze_batchnorm)
         began, before = time.perf_counter(), at.seconds
         self._note()
-        for batch in self._parts(_from(batches, at.batch)):
+        for batch in self._parts(batches, at.batch):
             self.under_way = batch
             losses = stepper.step(batch, at.epoch, factors)
             self.under_way = None
@@ -318,13 +318,17 @@ class _Loop:
             "rows_per_second": round(at.rows / at.seconds, 1),
         }
 
-    def _parts(self, batches: Iterable[loading.Batch]) -> Iterable[loading.Batch]:
-        """The batches, or this process's part of each."""
-        group, least, joins = self.group, self.stepper.least, self.plan.joins
-        if group.together and isinstance(batches, loading.Batches):
-            return batches.parts(lambda rows: group.part(rows, least), joins=joins)
-        batches = _without_lone_row(batches) if joins else batches
-        return (part_of(batch, group.part(len(batch), least)) for batch in batches) if group.together else batches
+    def _parts(self, batches: Iterable[loading.Batch], start: int) -> Iterable[loading.Batch]:
+        """The batches without the first `start`, or this process's part of each."""
+        group, least = self.group, self.stepper.least
+        if self.plan.joins:  # before any is left out, since steps are counted in joined ones
+            batches = batches.joined() if isinstance(batches, loading.Batches) else _without_lone_row(batches)
+        batches = _from(batches, start)
+        if not group.together:
+            return batches
+        if isinstance(batches, loading.Batches):
+            return batches.parts(lambda rows: group.part(rows, least))
+        return (part_of(batch, group.part(len(batch), least)) for batch in batches)
 
     def _note(self) -> None:
         if self.before:

@@ -95,26 +95,32 @@ class Batches:
 
     def __len__(self) -> int:
         whole, left = divmod(len(self.split), self.batch_size)
-        return max(0, whole + (1 if left and not self.drop_last else 0) - self.start)
+        lone = self.joins and left == 1 < self.batch_size and whole > 0
+        return max(0, whole + (1 if left and not (self.drop_last or lone) else 0) - self.start)
 
     def starting_at(self, start: int) -> Batches:
         """The same batches without the first `start`, which are not read."""
         return replace(self, start=start)
 
-    def parts(self, cut: Callable[[int], slice], *, joins: bool = False) -> Batches:
+    def joined(self) -> Batches:
+        """The same batches, but a last one of one row is joined to the one before it."""
+        return replace(self, joins=True)
+
+    def parts(self, cut: Callable[[int], slice]) -> Batches:
         """A part of each batch; the rest is not read.
 
         Args:
             cut: rows of a batch -> which of them.
-            joins: a last batch of one row is first joined to the one before it.
         """
-        return replace(self, cut=cut, joins=joins)
+        return replace(self, cut=cut)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self._order()[self.start * self.batch_size :]
-        parts = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        parts = list(self._order().split(self.batch_size)) if len(self.split) else []
+        if self.drop_last and parts and len(parts[-1]) < self.batch_size:
+            del parts[-1]
         if self.joins and len(parts) > 1 and len(parts[-1]) == 1 < len(parts[-2]):
             parts[-2:] = [torch.cat(parts[-2:])]
+        del parts[: self.start]
         workers = _default_workers(self.split) if self.workers is None else self.workers
         if workers == 0 or not parts:
             return (self._part(part, self._batch(self._mine(part))) for part in parts)
