@@ -36,6 +36,12 @@ def wav(samples: np.ndarray, rate: int = RATE, **options: str) -> bytes:
     return stream.getvalue()
 
 
+def with_rate(rate: int) -> bytes:
+    """A tiny recording whose header says this rate."""
+    content = wav(tone(300)[:10])
+    return content[:24] + rate.to_bytes(4, "little") + content[28:]
+
+
 @pytest.fixture
 def voices(tmp_path: Path) -> Path:
     """Low and high tones."""
@@ -62,6 +68,9 @@ def test_every_format_is_decoded_and_channels_become_their_mean(form: tuple[str,
         (wav(np.full(10, np.nan, "f4"), subtype="FLOAT"), "NaN or infinite"),
         (b"RIFF\x00\x00\x00\x00WAVEjunk", "."),
         (b"not a recording", "Format not recognised"),
+        (with_rate(1), "1 samples a second"),
+        (with_rate(2**31 - 1), "2147483647 samples a second"),
+        (wav(tone(300))[:2422], "cut short: 2378 of 4800 bytes"),
         (wav(tone(300))[:20], "."),
     ],
 )
@@ -73,6 +82,44 @@ def test_what_is_no_recording_is_named(voices: Path, content: bytes, why: str) -
     assert "bad.wav" in str(caught.value)
     assert __import__("re").search(why, str(caught.value))
     assert len(open_data(voices, skip_bad=True)) == 24
+
+
+@pytest.mark.parametrize("form", [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAVEX", "PCM_16"), ("AIFF", "PCM_16"),
+                                  ("AIFF", "FLOAT"), ("MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_16")])  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_half_a_recording_is_refused(form: tuple[str, str], channels: int, rate: int) -> None:
+    samples = np.stack([tone(300, 0.5, rate)] * channels, axis=1)
+    content = wav(samples, rate, format=form[0], subtype=form[1])
+    assert SOUND.problem(content) == ""
+    for part in (0.5, 0.9):
+        assert SOUND.problem(content[: int(part * len(content))])
+    if form[0] not in ("FLAC", "MP3"):
+        with pytest.raises(DataError, match="cut short"):
+            SOUND.decode(content[:-2])
+
+
+def test_an_mp3_after_a_tag_and_before_one() -> None:
+    plain = wav(tone(300), format="MP3")
+    content = b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + plain
+    assert SOUND.problem(content + b"TAG" + bytes(125)) == ""
+    assert f"{len(plain) - 9} of {len(plain)} bytes" in SOUND.problem(content[:-9])
+
+
+@pytest.mark.parametrize(("whole", "data"), [(8, 0), (2**31 - 4060, 2**31 - 4096), (2**32 - 1, 2**32 - 1)])
+def test_a_stream_of_unknown_length_is_read(whole: int, data: int) -> None:
+    samples = tone(300)
+    content = wav(samples)
+    content = content[:4] + whole.to_bytes(4, "little") + content[8:40] + data.to_bytes(4, "little") + content[44:]
+    assert SOUND.problem(content) == ""
+    assert len(SOUND.decode(content).samples) == len(samples)
+
+
+def test_the_mean_of_loud_channels_is_finite() -> None:
+    content = wav(np.full((40, 2), 3e38, "f4"), subtype="FLOAT")
+    np.testing.assert_array_equal(SOUND.decode(content).samples, np.float32(3e38))
+    infinite = wav(np.tile(np.array([np.inf, -np.inf], "f4"), (40, 1)), subtype="FLOAT")
+    assert SOUND.problem(infinite) == "NaN or infinite samples"
 
 
 def test_pictures_and_recordings_do_not_mix(voices: Path) -> None:
