@@ -55,6 +55,11 @@ class Front:
         self._dtype = torch.float32
         self._format: torch.memory_format = torch.contiguous_format
 
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Those that stand still, and all within them."""
+        return tuple(inner for module in self._frozen for inner in module.modules())
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

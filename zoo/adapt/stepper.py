@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from zoo.adapt import recomputed
 from zoo.adapt.features import to_device
 from zoo.adapt.front import Front
 from zoo.adapt.group import ALONE, Group
@@ -75,7 +76,7 @@ class Stepper:
     ) -> None:
         self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
         self.accelerator: Final = accelerator
-        self.group, self.means = group, means
+        self.group, self.means, self.front = group, means, front
         # "Evaluation" leaves out DistributedDataParallel alone: gradients are summed by `Group.gradients`.
         module = LossModule(model, strategy, context, front)
         self.losses: Final = accelerator.prepare_model(module, evaluation_mode=True)
@@ -103,6 +104,7 @@ class Stepper:
 
         Raises:
             TrainingError: the loss or the gradient is not finite; the step was not taken.
+            UsageError: gradient checkpointing where it would give wrong gradients.
         """
         group, whole = self.group, raw.whole or raw
         if group.together:  # so that a process draws what it would draw whichever processes went before
@@ -115,7 +117,8 @@ class Stepper:
             batch = self._batch(part, whole, epoch)
             found = self._forward(batch)
             share = 0.0 if group.repeats(len(whole), self.least) else len(part) / len(whole)
-            self.accelerator.backward(found["loss"] if share == 1 else found["loss"] * share)
+            with recomputed.refused(self.model, self.front):
+                self.accelerator.backward(found["loss"] if share == 1 else found["loss"] * share)
             finite = finite & found["loss"].detach().isfinite()
             for name, value in found.items():
                 mean = value.detach().float() * share
