@@ -392,6 +392,37 @@ class TestStages:
         assert "layer2" in caught.value.hint
 
 
+class TestEarlyStop:
+    def stopped(self, losses: list[float], strategy: Plain) -> tuple[Model, list[Any]]:
+        made, given = model(), iter(losses)
+        history = fit(made, strategy, rows=16, inner=lambda: next(given))
+        return made, [epoch["inner_loss"] for epoch in history]
+
+    def test_a_loss_that_is_not_finite_is_never_the_best(self) -> None:
+        how = {"schedule": "constant", "early_stop": 2, "epochs": 9}
+        made, losses = self.stopped([math.nan, 3.0, 2.0, math.nan, math.inf, 1.0], Plain(**how))
+        assert losses == [None, 3.0, 2.0, None, None]
+        three = model()
+        fit(three, Plain(**{**how, "early_stop": None, "epochs": 3}), rows=16)
+        assert_same(state(made), state(three))
+
+    def test_none_is_finite(self) -> None:
+        made, losses = self.stopped([math.nan] * 9, Plain(schedule="constant", early_stop=2, epochs=9))
+        assert losses == [None] * 3
+        three = model()
+        fit(three, Plain(schedule="constant", epochs=3), rows=16)
+        assert_same(state(made), state(three))
+
+    def test_patience_begins_where_the_last_stage_joined(self) -> None:
+        """In epoch 3; the best was the first."""
+        few, all_ = {"head": 1.0}, {"head": 1.0, "layer2": 1.0}
+        strategy = Plain(factors=(few, few, few, *[all_] * 5), early_stop=2, epochs=8)
+        made, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], strategy)
+        assert losses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        made, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0, 8.0], strategy)
+        assert losses == [1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0]
+
+
 class TestGuard:
     @pytest.mark.parametrize(
         "name",

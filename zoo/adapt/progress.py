@@ -38,7 +38,7 @@ class Progress:
         seconds: spent on them.
         sums: by loss, over these rows.
         history: one dict for each epoch that ended.
-        best_epoch, best_loss: of the inner split, where early stopping looks at one.
+        best_epoch, best_loss: of the inner split, where early stopping looks at one; None = no loss was finite yet.
         best: the tensors that may change, as they were then, on the CPU.
     """
 
@@ -52,9 +52,9 @@ class Progress:
     best_loss: float = math.inf
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def stale(self, patience: int) -> bool:
-        """Whether the inner loss has not fallen for `patience` epochs (0 = never)."""
-        return bool(patience) and self.best_epoch is not None and self.epoch - 1 - self.best_epoch >= patience
+    def stale(self, patience: int, since: int = 0) -> bool:
+        """Whether the inner loss has not fallen for `patience` epochs (0 = never) after epoch `since`."""
+        return bool(patience) and self.epoch - 1 - max(self.best_epoch or 0, since) >= patience
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
         """Go to the start of the next one."""

@@ -156,6 +156,9 @@ class _Plan:
         ever = {stage for epoch in self.factors for stage, factor in epoch.items() if factor > 0}
         #: Stages that are trained in some epoch, with their parameters.
         self.stages: Final = {stage: names for stage, names in stages.items() if stage in ever}
+        first = (next(i for i, epoch in enumerate(self.factors) if epoch.get(stage, 0.0) > 0) for stage in ever)
+        #: The epoch in which the last of them joins.
+        self.whole_from: Final = max(first)
         self.freeze_batchnorm: Final = freeze_batchnorm
         #: Whether a last batch of one row joins the one before it.
         self.joins: Final = joins
@@ -200,7 +203,7 @@ class _Loop:
         )
         self.average: Final = Averaged(changing, strategy.ema) if strategy.ema is not None else None
         self.inner: Final = inner if strategy.early_stop else None
-        self.patience: Final = strategy.early_stop or 0
+        self.patience: Final = strategy.early_stop if self.inner and strategy.early_stop else 0
         self.under_way: loading.Batch | None = None
         self.at = Progress()
         self.tell: Tell | None = None
@@ -222,7 +225,7 @@ class _Loop:
         self.tell = tell
         self.before = BeforeStep(self.guard.changing(self.model)) if self.checkpoints else None
         try:
-            while self.at.epoch < self.plan.epochs and not self.at.stale(self.patience):
+            while self.at.epoch < self.plan.epochs and not self.at.stale(self.patience, self.plan.whole_from):
                 metrics = self._epoch(batches(self.at.epoch))
                 self._measure(metrics)
                 self.at.end_epoch(metrics)
@@ -261,7 +264,7 @@ class _Loop:
         with self.average.in_place() if self.average else contextlib.nullcontext():
             loss = self.inner()
             metrics["inner_loss"] = loss if math.isfinite(loss) else None
-            if self.at.best_epoch is None or loss < self.at.best_loss:
+            if math.isfinite(loss) and (self.at.best_epoch is None or loss < self.at.best_loss):
                 self.at.best_epoch, self.at.best_loss = self.at.epoch, loss
                 changing = self.guard.changing(self.model)
                 self.at.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in changing.items()}
