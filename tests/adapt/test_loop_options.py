@@ -220,6 +220,19 @@ class TestMemory:
             assert record["options"]["batch_size"] == "auto"
             assert record["resolved"]["batch_size"] == 4
 
+    def test_auto_says_nothing_twice(self, compose, pictures, small: list[int], monkeypatch) -> None:
+        from zoo_plugins.strategies.from_scratch.strategy import FromScratch
+
+        prepare = FromScratch.prepare
+
+        def saying(self, model, context):
+            context.notes.append("prepared")
+            return prepare(self, model, context)
+
+        monkeypatch.setattr(FromScratch, "prepare", saying)
+        assert compose(batch_size="auto").fit(pictures).notes.count("prepared") == 1
+        assert max(small) > min(small), "it was prepared more than once"
+
     def test_auto_where_there_is_room(self, compose, pictures) -> None:
         assert_same(compose(batch_size="auto").fit(pictures), compose(batch_size=32).fit(pictures))
 

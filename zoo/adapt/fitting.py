@@ -83,7 +83,7 @@ def train(
     policy = strategy.augmentation()
     seen = reader(policy.seen_by(network.preprocessing), network.in_chans) if policy else read
     held = loading.hold(rows.inner, read) if rows.inner else None
-    start, before = RandomState.now(), _copy(network) if automatic else {}
+    start, before, said = RandomState.now(), _copy(network) if automatic else {}, len(context.notes)
     while True:
         head = build_head(strategy.head, network.num_features, rows.task.outputs)
         model = Model(network, head).to(learner.placement.device)
@@ -120,6 +120,7 @@ def train(
             run.checkpoints.clear()
         network.load_state_dict(before)
         start.set()
+        del context.notes[said:]
     if automatic:
         context.resolved["batch_size"] = size
     context.notes.extend(run.checkpoints.skipped if run else ())
