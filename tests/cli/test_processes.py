@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from zoo.cli import processes
-from zoo.cli.processes import _conclude, _Rank, _Seen, _watch
+from zoo.cli.processes import _conclude, _Rank, _Seen, _told, _watch
 from zoo.errors import ZooError
 
 FIT = ("-b", "tiny", "-s", "from-scratch", "--batch-size", "8", "--precision", "fp32", "--device", "cpu")
@@ -162,7 +162,19 @@ def test_more_processes_than_cores_is_said(
     args, count, run = asked[0]
     assert count == 2
     assert run == Path("runs") / "tiny-from-scratch-1"
-    assert args[:2] == ("fit", str(data))
+    assert args[0] == ("fit",)
+    assert args[1][0] == str(data)
+
+
+def test_what_a_process_is_told_stands_before_the_end_of_options(
+    cli: Any, data: Path, tiny_plugin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(processes, "launch", lambda args, count, run: asked.append(_told(args, 1, run)))
+    assert cli("--offline", "fit", *FIT, "--processes", 2, "-o", "fit", "--", data).code == 0
+    told = asked[0]
+    assert told[:5] == ["--offline", "fit", "--output", "fit", "--quiet"]
+    assert told[-2:] == ["--", str(data)]
 
 
 class Ended:

@@ -48,7 +48,7 @@ VERBS: Final = {
     "env": "doctor",
     "config": "doctor",
 }
-#: Key of a context's `meta` for the whole command line.
+#: Key of a context's `meta` for the command line: up to the verb, and behind it.
 ARGUMENTS: Final = "zoo.arguments"
 #: Options that stand before the verb.
 GLOBAL: Final = ("--registry", "--offline", "-p", "--plugins-dir")
@@ -58,8 +58,11 @@ class Verbs(click.Group):
     """Finds a verb's module by name, and the nearest verb for an unknown one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[ARGUMENTS] = tuple(args)
-        return super().parse_args(ctx, args)
+        whole = tuple(args)
+        behind = super().parse_args(ctx, args)
+        at = len(whole) - len(behind)
+        ctx.meta[ARGUMENTS] = whole[:at], whole[at:]
+        return behind
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)

@@ -128,11 +128,11 @@ class _Rank:
         return "\n".join(lines[-_LINES:])
 
 
-def launch(args: Sequence[str], count: int, run: Path) -> None:
+def launch(args: tuple[Sequence[str], Sequence[str]], count: int, run: Path) -> None:
     """Do what a command line says with `count` processes, and wait for them. The leading one prints.
 
     Args:
-        args: the command line.
+        args: the command line: up to the verb, and behind it, where `--` may end the options.
         count: processes, at least 2.
         run: the folder that all of them are told.
 
@@ -144,7 +144,7 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
         ranks: list[_Rank] = []
         try:
             for number in range(count):
-                ranks.append(_start(number, [*args, "--output", str(run)], count, Path(folder)))
+                ranks.append(_start(number, _told(args, number, run), count, Path(folder)))
             seen = _watch(ranks)
         finally:
             for rank in ranks:
@@ -154,6 +154,12 @@ def launch(args: Sequence[str], count: int, run: Path) -> None:
                 with contextlib.suppress(OSError):
                     rank.process.stdin.close()  # type: ignore[union-attr]
         _conclude(ranks, run, seen)
+
+
+def _told(args: tuple[Sequence[str], Sequence[str]], number: int, run: Path) -> list[str]:
+    """The command line of one process: only the leading one prints."""
+    verb, behind = args
+    return [*verb, "--output", str(run), *(["--quiet"] if number else []), *behind]
 
 
 def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
@@ -172,10 +178,9 @@ def _start(number: int, args: Sequence[str], count: int, folder: Path) -> _Rank:
     more: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         more = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    quiet = [] if number == 0 else ["--quiet"]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.cli.rank", *args, *quiet],
+            [sys.executable, "-m", "zoo.cli.rank", *args],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=None if number == 0 else subprocess.DEVNULL,
