@@ -417,9 +417,9 @@ class TestEarlyStop:
         """In epoch 3; the best was the first."""
         few, all_ = {"head": 1.0}, {"head": 1.0, "layer2": 1.0}
         strategy = Plain(factors=(few, few, few, *[all_] * 5), early_stop=2, epochs=8)
-        made, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], strategy)
+        _, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], strategy)
         assert losses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-        made, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0, 8.0], strategy)
+        _, losses = self.stopped([1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0, 8.0], strategy)
         assert losses == [1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0]
 
 
