@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from scipy.signal import ShortTimeFFT, get_window
+from scipy.signal import ShortTimeFFT, get_window, resample_poly
 
 import zoo
 from zoo.catalog.spec import Preprocessing
+from zoo.data import spectrogram
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.data.sound import SOUND, Sound
@@ -200,11 +202,67 @@ def test_a_length_is_cut_or_filled() -> None:
 @pytest.mark.parametrize(
     ("extra", "says"),
     [({"bandz": 3}, "bandz"), ({"rate": "8k"}, "rate"), ({"window": -1}, "window"), ({"low": 9000}, "9000"),
-     ({"high": 9000.0}, "9000"), ({"bands": 0}, "bands")],
+     ({"high": 9000.0}, "9000"), ({"bands": 0}, "bands"), ({"bands": 64.5}, "bands is 64.5"),
+     ({"rate": 16000.5}, "rate is 16000.5"), ({"rate": 10**9}, "rate"), ({"window": 10_001}, "window"),
+     ({"hop": 1e9}, "hop"), ({"bands": 1025}, "bands"), ({"seconds": 3601}, "seconds"),
+     ({"seconds": float("inf")}, "seconds"), ({"range_db": float("nan")}, "range_db"), ({"rate": 999}, "rate")],
 )  # fmt: skip
 def test_settings_that_mean_nothing(extra: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         reader(Preprocessing(kind="audio", extra=extra))
+
+
+def test_whole_numbers_may_be_written_as_floats() -> None:
+    found = LogMel.of({"rate": 16000.0, "bands": 64.0})
+    assert found == LogMel(bands=64)
+    assert isinstance(found.rate, int)
+    assert isinstance(found.bands, int)
+    assert found(Sound(tone(300, rate=44100), 44100)).shape == (64, 31)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("wanted", [8000, 16000])
+@pytest.mark.parametrize("length", [0.2, 0.5, 1.3, 3.00017])
+def test_a_cut_before_resampling_is_the_cut_after_it(rate: int, wanted: int, length: float) -> None:
+    """The middle of all samples resampled, filled with silence at the end."""
+    sound = Sound(np.random.default_rng(0).normal(size=int(length * rate)).astype("f4"), rate)
+    common = math.gcd(rate, wanted)
+    whole = resample_poly(sound.samples.astype("f8"), wanted // common, rate // common)
+    found = LogMel(rate=wanted)._at_rate(sound, -7, len(whole) + 7)
+    np.testing.assert_allclose(found, np.pad(whole, 7), rtol=0, atol=1e-12)
+    start = max(0, len(whole) - wanted // 2) // 2
+    expected = whole[start : start + wanted // 2]
+    found = LogMel(rate=wanted, seconds=0.5)._at_rate(sound, 0, wanted // 2)
+    np.testing.assert_allclose(found, np.pad(expected, (0, wanted // 2 - len(expected))), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("held", [1, 512 * 7])
+@pytest.mark.parametrize("rate", [16000, 44100, 8000])
+@pytest.mark.parametrize("seconds", [0, 0.7, 1.4])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, held: int, rate: int, seconds: float) -> None:
+    sound, mel = Sound(tone(300, 1.0, rate), rate), LogMel(bands=16, seconds=seconds)
+    expected = mel.powers(sound)
+    monkeypatch.setattr(spectrogram, "_HELD", held)
+    np.testing.assert_allclose(mel.powers(sound), expected, rtol=1e-9, atol=1e-13)
+
+
+def test_a_long_recording_needs_little_memory() -> None:
+    """Ten minutes: all frames at once would be 490 MB of spectra, the samples as float64 77 MB."""
+    sound = Sound(np.zeros(600 * 16_000, "f4"), 16_000)
+    tracemalloc.start()
+    picture = LogMel(bands=16)(sound)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert picture.shape == (16, 60_001)
+    assert peak < 200e6
+
+
+def test_silence_is_black() -> None:
+    for level in (0, 1e-7):
+        picture = LogMel(bands=8)(Sound(np.full(8000, level, "f4"), 16000))
+        assert picture.dtype == np.float32
+        assert not picture.any()
+    assert LogMel(bands=8)(Sound(tone(300, rate=16000) * np.float32(1e-2), 16000)).max() == 1
 
 
 @pytest.mark.parametrize("raw", [np.zeros((8, 8), "u1"), Image.new("L", (8, 8))])

@@ -2,10 +2,10 @@
 
 One channel at `rate`; power of a short-time Fourier transform (a periodic Hann `window`, every `hop`, frames centred,
 zeros beyond both ends); `bands` triangles on Slaney's mel scale between `low` and `high`, each of unit area; decibels
-below the loudest cell, cut at `range_db`, scaled to [0, 1]. That is librosa's `power_to_db(melspectrogram(y), ref=max)`
-with `n_mels`, `win_length`, `hop_length` and `n_fft` said, and `pad_mode="constant"`. The picture, low tones at the
-bottom, is resized to the network's input size; the pixels then go the way of any picture: repeated over the channels,
-less the mean, by the standard deviation.
+below the loudest cell, cut at `range_db`, scaled to [0, 1]; where there is nothing but silence, 0. But for silence,
+that is librosa's `power_to_db(melspectrogram(y), ref=max)` with `n_mels`, `win_length`, `hop_length` and `n_fft` said,
+and `pad_mode="constant"`. The picture, low tones at the bottom, is resized to the network's input size; the pixels then
+go the way of any picture: repeated over the channels, less the mean, by the standard deviation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from zoo.catalog.spec import Preprocessing
 from zoo.data.preprocess import describe, per_channel, ready
-from zoo.data.sound import Sound
+from zoo.data.sound import RATES, Sound
 from zoo.errors import DataError, UsageError
 
 #: Power below which there is silence, as in librosa.
@@ -32,6 +32,17 @@ _SILENCE: Final = 1e-10
 _LINEAR: Final = 200 / 3
 _KNEE: Final = 1000.0
 _STEP: Final = math.log(6.4) / 27
+#: Keys that count something.
+_WHOLE: Final = frozenset({"rate", "bands"})
+#: The largest value of each key: what is beyond asks for any amount of memory.
+_MOST: Final = {
+    "rate": RATES[1], "window": 10_000, "hop": 10_000, "bands": 1024, "low": RATES[1] / 2, "high": RATES[1] / 2,
+    "range_db": 1000, "seconds": 3600,
+}  # fmt: skip
+#: Values of a Fourier transform that are held at once: 32 MiB of float64.
+_HELD: Final = 1 << 22
+#: Samples that a resampling by n/m looks back and ahead, in the longer of its steps (SciPy's filter: 10, and 1 more).
+_REACH: Final = 11
 
 
 @dataclass(frozen=True)
@@ -70,10 +81,14 @@ class LogMel:
         if unknown := sorted(set(given) - set(known)):
             raise UsageError(f"audio preprocessing knows no {unknown[0]!r}", hint=f"Keys: {', '.join(known)}.")
         for key, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise UsageError(f"audio preprocessing: {key} is {value!r}", hint="Give a number from 0.")
-        made = cls(**given)
-        if not (made.rate >= 1000 and made.window > 0 and made.hop > 0 and made.bands >= 1 and made.range_db > 0):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST[key]:
+                raise UsageError(
+                    f"audio preprocessing: {key} is {value!r}", hint=f"Give a number from 0 to {_MOST[key]:,}."
+                )
+            if key in _WHOLE and value != int(value):
+                raise UsageError(f"audio preprocessing: {key} is {value!r}", hint="Give a whole number.")
+        made = cls(**{key: int(value) if key in _WHOLE else value for key, value in given.items()})
+        if not (made.rate >= RATES[0] and made.window > 0 and made.hop > 0 and made.bands >= 1 and made.range_db > 0):
             raise UsageError(f"{made} is no preprocessing of recordings", hint="Only low, high and seconds may be 0.")
         if made.low >= made.top or made.top > made.rate / 2:
             raise UsageError(f"bands from {made.low:g} to {made.top:g} Hz at {made.rate} Hz", hint="Mend low and high.")
@@ -100,31 +115,63 @@ class LogMel:
         return 1 << (self.length - 1).bit_length()
 
     def __call__(self, sound: Sound) -> np.ndarray:
-        """(bands, frames) float32 in [0, 1]; row 0 is the lowest band."""
+        """(bands, frames) float32 in [0, 1]; row 0 is the lowest band. Silence is black."""
         power = self.powers(sound)
-        decibels = 10 * np.log10(np.maximum(power, _SILENCE))
-        return np.clip(1 + (decibels - decibels.max()) / self.range_db, 0, 1).astype(np.float32)
+        np.maximum(power, _SILENCE, out=power)
+        if power.max() <= _SILENCE:
+            return np.zeros(power.shape, np.float32)
+        np.multiply(np.log10(power, out=power), 10, out=power)
+        power -= power.max()
+        power /= self.range_db
+        power += 1
+        return np.clip(power, 0, 1, out=power).astype(np.float32)
 
     def powers(self, sound: Sound) -> np.ndarray:
-        """(bands, frames) mel power, float64."""
-        samples = self._at_rate(sound)
-        padded = np.pad(samples, self.size // 2)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.size)[:: self.step]
-        spectrum = np.fft.rfft(frames * _hann(self.length, self.size), axis=1)
-        return mel_filters(self.rate, self.size, self.bands, self.low, self.top) @ (np.abs(spectrum) ** 2).T
+        """(bands, frames) mel power, float64. Frames are made in blocks: beside it a long recording needs no memory."""
+        filters = mel_filters(self.rate, self.size, self.bands, self.low, self.top)
+        window, block = _hann(self.length, self.size), max(1, _HELD // max(self.size, self.step))
+        frames = self._kept(sound)[1] // self.step + 1
+        found = np.empty((self.bands, frames))
+        for first in range(0, frames, block):
+            last = min(first + block, frames)
+            start = first * self.step - self.size // 2
+            samples = self._at_rate(sound, start, start + (last - first - 1) * self.step + self.size)
+            parts = np.lib.stride_tricks.sliding_window_view(samples, self.size)[:: self.step]
+            found[:, first:last] = filters @ (np.abs(np.fft.rfft(parts * window, axis=1)) ** 2).T
+        return found
 
-    def _at_rate(self, sound: Sound) -> np.ndarray:
+    def _kept(self, sound: Sound) -> tuple[int, int, int]:
+        """At `rate`: the first sample that is kept, how many the picture shows, and how many of those there are."""
+        length = -(-len(sound.samples) * self.rate // sound.rate)
+        wanted = max(1, round(self.seconds * self.rate)) if self.seconds else length
+        first = max(0, length - wanted) // 2
+        return first, wanted, min(wanted, length - first)
+
+    def _at_rate(self, sound: Sound, start: int, stop: int) -> np.ndarray:
+        """float64 samples from `start` to `stop` of those kept, at `rate`; silence before the first and after the last.
+
+        They are those of the whole recording resampled: it is cut at a whole number of the filter's steps, and the
+        filter sees as far beyond both ends as it reaches.
+        """
         from scipy.signal import resample_poly
 
-        samples = sound.samples.astype(np.float64)
-        if sound.rate != self.rate:
-            common = math.gcd(sound.rate, self.rate)
-            samples = resample_poly(samples, self.rate // common, sound.rate // common)
-        if self.seconds:
-            wanted = max(1, round(self.seconds * self.rate))
-            start = max(0, len(samples) - wanted) // 2
-            samples = np.pad(samples[start : start + wanted], (0, max(0, wanted - len(samples))))
-        return samples
+        first, _, there = self._kept(sound)
+        inner = max(start, 0), max(0, min(stop, there))
+        found = np.zeros(stop - start)
+        if inner[0] >= inner[1]:
+            return found
+        into = found[inner[0] - start : inner[1] - start]
+        begin, end = first + inner[0], first + inner[1]
+        common = math.gcd(sound.rate, self.rate)
+        up, down = self.rate // common, sound.rate // common
+        if up == down:
+            into[:] = sound.samples[begin:end]
+            return found
+        reach = -(-_REACH * max(up, down) // up)
+        lead = max(0, begin * down // up - reach) // down
+        samples = sound.samples[lead * down : end * down // up + reach + 1].astype(np.float64)
+        into[:] = resample_poly(samples, up, down)[begin - lead * up : end - lead * up]
+        return found
 
 
 @dataclass(frozen=True)
