@@ -172,6 +172,15 @@ class TestDeltas:
         assert torch.equal(kept["backbone.conv.weight"], model.backbone.conv.weight)
         assert not any(name.startswith("low_rank") for name in kept)
 
+    def test_a_change_of_another_shape_is_not_used(self) -> None:
+        """Not even made: it would hold 10**12 numbers."""
+        before, model, _ = self.model()
+        huge = LowRank(torch.zeros(1, 10**6, 1), torch.zeros(1, 1, 10**6))
+        kept = differences(model.state_dict(), before, {"conv.weight": huge})
+        assert torch.equal(kept["backbone.conv.weight"], model.backbone.conv.weight)
+        with pytest.raises(IntegrityError, match=r"conv\.weight"):
+            completed(kept, before, {"conv.weight": huge}, HERE)
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("low_rank.conv.weight.up", None), ("low_rank.conv.weight.down", None),

@@ -223,6 +223,17 @@ class TestDamage:
         with pytest.raises(IntegrityError, match="int64"):
             zoo.load(run)
 
+    @pytest.mark.parametrize(("name", "rows"), [("conv.weight", 7), ("conv.weight", 10**5), ("nowhere", 8)])
+    def test_changes_of_no_tensor(self, run: Path, name: str, rows: int) -> None:
+        """Of a run that holds every tensor, and so does not need them yet."""
+        from zoo.models.tensors import read_tensors, write_tensors
+
+        tensors = read_tensors(run / "model.safetensors")
+        pair = {f"low_rank.{name}.up": torch.zeros(1, rows, 1), f"low_rank.{name}.down": torch.zeros(1, 1, 27 * rows)}
+        write_tensors(run / "model.safetensors", {**tensors, **pair})
+        with pytest.raises(IntegrityError, match="is damaged"):
+            zoo.load(run)
+
     def test_no_tensors(self, run: Path) -> None:
         (run / "model.safetensors").unlink()
         with pytest.raises(zoo.ZooError):

@@ -39,7 +39,9 @@ def differences(
         if given is not None and torch.equal(given, tensor.cpu()):
             continue
         change = changes.get(name)
-        if given is not None and change is not None and torch.equal(change.added_to(given), tensor.cpu()):
+        if given is None or change is None or not change.fits(given):
+            kept[full] = tensor
+        elif torch.equal(change.added_to(given), tensor.cpu()):
             kept |= as_tensors({name: change})
         else:
             kept[full] = tensor
@@ -70,6 +72,22 @@ def low_rank_changes(tensors: Mapping[str, Tensor], where: Path) -> dict[str, Lo
     return found
 
 
+def check_changes(tensors: Mapping[str, Tensor], changes: Mapping[str, LowRank], where: Path) -> None:
+    """Find out whether each change is of a tensor that is there, before anything of its size is made.
+
+    Args:
+        tensors: of a backbone, by its names.
+        changes: `low_rank_changes` of a file.
+        where: the file, for messages.
+
+    Raises:
+        IntegrityError: one is of none, or of another shape.
+    """
+    for name, change in changes.items():
+        if name not in tensors or not change.fits(tensors[name]):
+            raise _damaged(where, f"The change of {name} is of no tensor of the network.")
+
+
 def completed(
     tensors: Mapping[str, Tensor], before: Mapping[str, Tensor], changes: Mapping[str, LowRank], where: Path
 ) -> dict[str, Tensor]:
@@ -84,12 +102,10 @@ def completed(
     Raises:
         IntegrityError: a change is of no tensor of the source.
     """
+    check_changes(before, changes, where)
     made = {f"{_BACKBONE}{name}": tensor for name, tensor in before.items()}
     for name, change in changes.items():
-        given = before.get(name)
-        if given is None or not change.fits(given):
-            raise _damaged(where, f"The change of {name} is of no tensor of the source weights.")
-        made[f"{_BACKBONE}{name}"] = change.added_to(given)
+        made[f"{_BACKBONE}{name}"] = change.added_to(before[name])
     return {**made, **{name: tensor for name, tensor in tensors.items() if not name.startswith(LOW_RANK)}}
 
 

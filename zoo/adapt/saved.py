@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.absent import AbsentStrategy, LostSource, strategy_missing
 from zoo.adapt.compose import make_strategy
-from zoo.adapt.deltas import as_tensors, completed, differences, low_rank_changes
+from zoo.adapt.deltas import as_tensors, check_changes, completed, differences, low_rank_changes
 from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
@@ -166,7 +166,9 @@ def load(
     tensors = read_tensors(where)
     source = _source(composition, record, registry, backbone)
     changes = low_rank_changes(tensors, where)
-    if not composition["embedded"]:
+    if composition["embedded"]:
+        check_changes(_under("backbone.", tensors), changes, where)
+    else:
         tensors = completed(tensors, _source_tensors(source, composition), changes, where)
     with registry.blaming(composition["backbone"].get("plugin")):
         network = _network(source, record, _under("backbone.", tensors), where)
