@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import zoo
+from zoo.adapt.again import find_again
 from zoo.choose.compare import fold_of_rows
-from zoo.data.open import open_data
+from zoo.data.open import has_column, open_data
 from zoo.data.split import choose, divide
 from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, UsageError
@@ -55,6 +56,52 @@ def test_a_fit_keeps_its_groups_and_finds_its_rows_again(spoken: Path, tmp_path:
     assert again.evaluate(spoken, guard=True).guard["n"] == 60  # its training rows were found again
     divided = choose(open_data(spoken, group_by="speaker"), seed=0)
     assert again.record["data"]["rows"] == {"train": len(divided.train), "unlabelled": 0, "val": len(divided.report)}
+
+
+class TestAnotherDataSetToReportOn:
+    """Groups are the same where their names are; their numbers are each data set's own."""
+
+    def other(self, folder: Path, speakers: str, header: str = "path,label,speaker") -> Path:
+        random = np.random.default_rng(1)
+        rows = [f"{s}-{c}-{i}.png,{c},{s}" for s in speakers for c in ("no", "yes") for i in range(3)]
+        rows = rows if "speaker" in header else [row.rpartition(",")[0] for row in rows]
+        file = manifest(folder / "other", rows, header)
+        for path in file.parent.glob("*.png"):
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+        return file
+
+    def fit(self, spoken: Path, other: object) -> zoo.Learner:
+        return zoo.compose("source_cnn", "linear-probe", weights=None).fit(spoken, other, group_by="speaker")
+
+    def test_groups_of_both_are_refused(self, spoken: Path, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="1 of 3 reported groups are also learned from: 'f'"):
+            self.fit(spoken, self.other(tmp_path, "xfz"))
+
+    @pytest.mark.parametrize("speakers", ["xyz", "z"])
+    def test_other_groups_are_reported_and_found_again(self, spoken: Path, tmp_path: Path, speakers: str) -> None:
+        learner = self.fit(spoken, self.other(tmp_path, speakers))
+        assert not [note for note in learner.notes if "nothing proves" in note]
+        again = find_again(zoo.load(learner.save(tmp_path / "run")))
+        assert len(again.train) == 60
+        assert again.report is not None
+        assert len(again.report) == 6 * len(speakers)
+
+    def test_without_the_column_nothing_is_proved(self, spoken: Path, tmp_path: Path) -> None:
+        learner = self.fit(spoken, self.other(tmp_path, "xyz", "path,label"))
+        assert [note for note in learner.notes if "nothing proves" in note and "'speaker'" in note]
+
+    def test_opened_data_keep_their_names(self, spoken: Path, tmp_path: Path) -> None:
+        other = open_data(self.other(tmp_path, "xfz"), group_by="speaker")
+        assert other.train.groups_named() == {"x", "f", "z"}
+        assert other.train.subset([0]).groups_named() == {"x"}
+        with pytest.raises(DataError, match="'f'"):
+            self.fit(spoken, other)
+
+    def test_an_empty_cell_is_refused(self, spoken: Path, tmp_path: Path) -> None:
+        file = self.other(tmp_path, "xyz")
+        file.write_text(file.read_text().replace(",x\n", ",\n", 1))
+        with pytest.raises(DataError, match="the cell is empty"):
+            self.fit(spoken, file)
 
 
 def test_folds_of_a_ranking_keep_groups(spoken: Path) -> None:
@@ -134,3 +181,5 @@ def test_a_column_of_a_hugging_face_data_set() -> None:
     assert len(np.unique(open_data(made, group_by="who").train.groups)) == 6
     with pytest.raises(DataError, match="no column 'when'"):
         open_data(made, group_by="when")
+    assert [has_column(made, name) for name in ("who", "when")] == [True, False]
+    assert has_column(datasets.DatasetDict(train=made), "who")

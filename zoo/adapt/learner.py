@@ -162,7 +162,8 @@ class Learner:
             guard: compare with baselines on the reported rows, as `evaluate` does; the record keeps the verdict.
             batch_size: rows of one forward pass when features are computed; None = chosen by the size of a sample.
             group_by: a column of the training data; rows that have the same there are never divided between what is
-                learned from and what is reported (see `zoo.data.open.open_data`).
+                learned from and what is reported (see `zoo.data.open.open_data`). Another data set to report on must
+                not share a group, if it has that column.
             progress: called with (what, done, total).
 
         Returns:

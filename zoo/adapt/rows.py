@@ -17,7 +17,7 @@ from zoo.data import loading
 from zoo.data.augment import Policy, augmented
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
-from zoo.data.open import open_data
+from zoo.data.open import has_column, open_data
 from zoo.data.preprocess import Reader
 from zoo.data.split import Chosen, choose, divide
 from zoo.data.task import CLASSES, Task
@@ -139,10 +139,12 @@ def gather(
     data = open_data(train, skip_bad=skip_bad, group_by=group_by)
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
-        val = _reported(val, data, skip_bad)
+        val = _reported(val, data, skip_bad, group_by)
         notes += val.notes
     chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
     notes += _overlap(chosen, given=isinstance(val, Data))
+    if group_by is not None:
+        notes += _groups_apart(chosen, group_by)
     everything, task = chosen.train, chosen.train.task
     assert task is not None
     if target is not None:
@@ -168,9 +170,11 @@ def gather(
     return Rows(data, task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
 
 
-def _reported(val: Any, data: Data, skip_bad: bool) -> Data:
+def _reported(val: Any, data: Data, skip_bad: bool, group_by: str | None) -> Data:
+    if group_by is not None and not has_column(val, group_by):
+        group_by = None
     try:
-        return open_data(val, task_classes=data.task, skip_bad=skip_bad)
+        return open_data(val, task_classes=data.task, skip_bad=skip_bad, group_by=group_by)
     except NotFoundError as error:
         error.add_note(f"It was asked for as the reported split; {data.name} has: {', '.join(data.splits)}.")
         raise
@@ -217,6 +221,27 @@ def _overlap(chosen: Chosen, *, given: bool) -> list[str]:
     if not both:
         return []
     return [f"{both} of {len(chosen.report)} reported rows are also learned from: the reported figure is too good"]
+
+
+def _groups_apart(chosen: Chosen, column: str) -> list[str]:
+    """A warning where the groups of the reported rows are not known.
+
+    Raises:
+        DataError: a group has rows in train and among those reported.
+    """
+    if chosen.report.groups is None:
+        return [
+            f"nothing proves that the reported rows are of other groups than those learned from: they have no column "
+            f"{column!r}"
+        ]
+    reported = chosen.report.groups_named()
+    if both := sorted((chosen.train.groups_named() | chosen.rest.groups_named()) & reported):
+        raise DataError(
+            f"{len(both)} of {len(reported)} reported groups are also learned from: {', '.join(map(repr, both[:5]))}",
+            why="Rows of one group must not be learned from and judged by.",
+            hint="Report on rows of other groups, or leave --group-by out.",
+        )
+    return []
 
 
 def _no_labels(task: Task, n: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
             hint="Give one label for each sample, in the same order.",
         )
     task, targets = _targets(rows, known)
-    groups = _groups(rows)
+    groups, group_names = _groups(rows, fitted=known.task is not None)
     kept, skipped = _readable(rows.samples, skip_bad)
     names = None if rows.splits is None else np.asarray(rows.splits)
     splits = {}
@@ -93,7 +93,7 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
             raise DataError(f"no sample of split {name} can be read", hint="Mend or remove the unreadable files.")
         parts = (None if part is None else part[chosen] for part in (targets, groups))
         encoded, belonging = parts
-        splits[name] = Split(name, rows.samples, chosen, encoded, task, belonging)
+        splits[name] = Split(name, rows.samples, chosen, encoded, task, belonging, group_names)
     if task is not None and targets is not None:
         _refuse_lost(task, targets, kept)
         _check_classes(rows.name, task, splits, fitted=known.task is not None)
@@ -110,14 +110,15 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
     )
 
 
-def _groups(rows: Rows) -> np.ndarray | None:
-    """Number of each sample's group.
+def _groups(rows: Rows, *, fitted: bool) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Number of each sample's group, and the groups' names.
 
     Raises:
-        DataError: a group that two splits of the source share, a sample without one, or fewer than two groups.
+        DataError: a sample without a group; or, where a task is yet to be learned from the data, a group that two
+            splits of the source share, or fewer than two groups.
     """
     if rows.groups is None:
-        return None
+        return None, ()
     if len(rows.groups) != len(rows.samples):
         raise DataError(f"{len(rows.samples)} samples, but {len(rows.groups)} groups", hint="Give one for each sample.")
     names = [str(group) for group in rows.groups]
@@ -125,9 +126,9 @@ def _groups(rows: Rows) -> np.ndarray | None:
         where = names.index("") if "" in names else list(rows.groups).index(None)
         raise DataError(f"{rows.samples.location(where)} belongs to no group", hint="Fill the column, or leave it out.")
     known, codes = np.unique(np.asarray(names), return_inverse=True)
-    if len(known) < 2:
+    if len(known) < 2 and not fitted:
         raise DataError(f"all samples belong to one group, {names[0]!r}", hint="Leave --group-by out.")
-    if rows.splits is not None:
+    if rows.splits is not None and not fitted:
         inside: dict[str, str] = {}
         for name, split in zip(names, rows.splits, strict=True):
             if inside.setdefault(name, split) != split:
@@ -136,7 +137,7 @@ def _groups(rows: Rows) -> np.ndarray | None:
                     why="Rows of one group must not be learned from and judged by.",
                     hint="Drop the split column: groups are then divided whole; or leave --group-by out.",
                 )
-    return codes.astype(np.int64)
+    return codes.astype(np.int64), tuple(known.tolist())
 
 
 def _targets(rows: Rows, known: Known) -> tuple[Task | None, np.ndarray | None]:

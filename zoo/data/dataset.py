@@ -66,6 +66,7 @@ class Split:
         targets: encoded targets of these rows (see `zoo.data.task.infer_task`), or None.
         task: what the targets mean, or None.
         groups: int64 (N,): rows of one number belong together (a speaker, a patient), and are never divided; or None.
+        group_names: what the column says for each number: groups of two data sets are the same where their names are.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Split:
     targets: np.ndarray | None = None
     task: Task | None = None
     groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,6 +100,10 @@ class Split:
     def paths(self) -> list[Path | None]:
         """Each sample's file, or None where it has none."""
         return [self.samples.path(int(row)) for row in self.rows]
+
+    def groups_named(self) -> set[str]:
+        """Names of the groups that these rows are of; empty without groups."""
+        return set() if self.groups is None else {self.group_names[code] for code in np.unique(self.groups)}
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The samples at these positions, in this order."""

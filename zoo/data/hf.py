@@ -81,6 +81,12 @@ def read_hf(source: Any, *, labelled: bool = True, group_by: str | None = None) 
     )
 
 
+def columns(source: Any) -> list[str]:
+    """Names of the columns of a `Dataset`, or of the first part of a `DatasetDict`."""
+    parts = list(source.values()) if isinstance(source, dict) else [source]
+    return list(parts[0].features or ()) if parts else []
+
+
 def _groups(parts: dict[str, Any], features: Any, column: str | None) -> list[Any] | None:
     if column is None:
         return None

@@ -48,5 +48,7 @@ def join(first: Split, second: Split, targets: np.ndarray) -> Split:
     assert first.targets is not None
     together = np.concatenate([first.targets, targets.astype(first.targets.dtype)])
     if first.samples is second.samples:
-        return replace(first, rows=np.concatenate([first.rows, second.rows]), targets=together, groups=None)
+        return replace(
+            first, rows=np.concatenate([first.rows, second.rows]), targets=together, groups=None, group_names=()
+        )
     return Split(first.name, JoinedSamples(first, second), np.arange(len(together)), together, first.task)

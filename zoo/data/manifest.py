@@ -50,6 +50,12 @@ def read_manifest(file: Path, *, labelled: bool = True, task: Task | None = None
     return Rows(file.stem, FileSamples(paths, str(file)), labels, splits, path=file, source=str(file), groups=groups)
 
 
+def columns(file: Path) -> list[str]:
+    """What the header of a manifest names, in lower case."""
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return [cell.strip().lower() for cell in next(csv.reader(stream), [])]
+
+
 def _table(file: Path, required: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """(row number, the cells of the known columns) of every row that is not blank."""
     try:

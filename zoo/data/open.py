@@ -63,6 +63,20 @@ def open_data(
     return assemble(_read_object(source, labelled, group_by), known, skip_bad=skip_bad)
 
 
+def has_column(source: Any, name: str) -> bool:
+    """Whether `open_data(source, group_by=name)` finds its column."""
+    if not _has_columns(source):
+        return False
+    if isinstance(source, (str, os.PathLike)):
+        from zoo.data.manifest import columns
+
+        file = expanded(source)
+        return file.is_file() and name.strip().lower() in columns(file)
+    from zoo.data.hf import columns as columns_of
+
+    return name in columns_of(source)
+
+
 def _has_columns(source: Any) -> bool:
     if isinstance(source, (str, os.PathLike)):
         return expanded(source).suffix.lower() == ".csv" or not expanded(source).exists()
