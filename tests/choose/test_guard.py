@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -103,17 +102,25 @@ def test_baselines_are_what_scikit_learn_makes_of_them(published: Publish) -> No
     assert found["raw"]["accuracy"] == pytest.approx(oracle, abs=0.07)
 
 
-def test_every_kind_of_target_has_a_guard(published: Publish) -> None:
-    published("good", 1.0)
-    (x, names), (tx, tnames) = pictures(90, 0), pictures(60, 1)
-    kinds: list[Callable[[Any, Any], Any]] = [
-        lambda a, b: np.stack([b == "red", b != "blue"], axis=1).astype(np.int64),
-        lambda a, b: a.mean(axis=(1, 2, 3)) / 10.0,
-    ]
-    for make in kinds:
-        train, test = (x, make(x, names)), (tx, make(tx, tnames))
-        found = zoo.compose("tiny.good", "linear-probe").fit(train).evaluate(test, guard=True, train=train).guard
-        assert found["verdict"] in ("helps", "no-evidence", "negative-transfer")
+@pytest.mark.parametrize("kind", ["multi-label", "regression"])
+def test_every_kind_of_target_has_a_guard(published: Publish, kind: str) -> None:
+    """Colours say nothing to a network that is blind, and all to a regression on the raw numbers."""
+    published("blind", 0.0)
+
+    def labelled(x: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if kind == "regression":
+            return x, x.mean(axis=(1, 2, 3)) / 10.0
+        return x, np.stack([names == "red", names != "blue"], axis=1).astype(np.int64)
+
+    train, test = labelled(*pictures(90, 0)), labelled(*pictures(60, 1))
+    learner = zoo.compose("tiny.blind", "linear-probe").fit(train)
+    found = learner.evaluate(test, guard=True, train=train).guard
+    assert found["verdict"] == "negative-transfer"
+    assert found["against"] == "raw"
+    raw = {one["name"]: one for one in found["baselines"]}["raw"]
+    assert raw["gain"] < 0
+    assert raw["p_value"] < 0.05
+    assert (raw["accuracy"] is None) == (kind == "regression")
 
 
 def test_training_rows_are_found_again_and_proved(published: Publish, photos: Path, tmp_path: Path) -> None:

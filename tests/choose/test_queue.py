@@ -20,6 +20,7 @@ import pytest
 import zoo
 from zoo.choose import queue
 from zoo.choose.queue import open_queue, publish_once
+from zoo.choose.sharing import join
 from zoo.errors import IntegrityError, UsageError
 
 HERE = Path(__file__).parent
@@ -213,6 +214,13 @@ class TestRank:
             zoo.rank("tiny.*", "digits", queue=folder)
         again = zoo.rank("tiny.*", data, queue=folder)  # what is done is only read
         assert len(again) == 3
+
+    def test_other_groups_are_refused(self, tmp_path: Path) -> None:
+        begun = {"data": "d", "folds": 5, "seed": 0, "group_by": None, "halving": None, "precision": "fp32", "zoo": "1"}
+        open_queue(tmp_path / "q", {**begun, "asked": ["tiny.*"], "candidates": []})
+        nobody: Any = None
+        with pytest.raises(UsageError, match="--group-by: None there, 'speaker' now"):
+            join(tmp_path / "q", [], [], {**begun, "group_by": "speaker"}, nobody, nobody)
 
     def test_the_verb(self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         from zoo.cli.app import run

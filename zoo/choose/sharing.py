@@ -24,6 +24,7 @@ _COMPARED: Final = {
     "data": "DATA",
     "folds": "--folds",
     "seed": "--seed",
+    "group_by": "--group-by",
     "halving": "--halving",
     "precision": "--precision",
     "zoo": "the version of zoo",
