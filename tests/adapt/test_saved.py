@@ -162,6 +162,12 @@ DAMAGE = {
 
 
 class TestDamage:
+    @pytest.mark.parametrize("size", [[3, 16_384, 16_384], [1, 2**24 + 1, 1], [2**18, 33, 32], [3, 0, 8], [3, -8, -8]])
+    def test_a_picture_that_would_fill_the_memory(self, run: Path, size: list[int]) -> None:
+        change(run, "preprocessing.input_size", size)
+        with pytest.raises(IntegrityError, match="input_size"):
+            zoo.load(run)
+
     @pytest.mark.parametrize("key", list(DAMAGE))
     def test_a_key(self, run: Path, key: str) -> None:
         change(run, key, DAMAGE[key])

@@ -126,10 +126,10 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "metrics.n": (0, 2**63),
     "trainable_params": (0, 2**63),
 }
-#: Pixels a side.
-_SIDE: Final = 16_384
-#: Numbers in one input of another kind.
-_INPUT: Final = 2**30
+#: Pixels of one picture: 4096 x 4096, some 1 GB while it is prepared. More is no run's, but would fill the memory.
+_PIXELS: Final = 2**24
+#: Numbers in one input, 1 GiB of them.
+_INPUT: Final = 2**28
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -261,8 +261,8 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
         if unknown := sorted(set(preprocessing) - set(Preprocessing.__dataclass_fields__)):
             return f"preprocessing has the unknown key {_short(unknown[0])}."
         size = preprocessing["input_size"]
-        sides = _SIDE if preprocessing["kind"] == "image" else _INPUT
-        if not all(0 < side <= sides for side in size) or math.prod(size) > _INPUT:
+        huge = preprocessing["kind"] == "image" and math.prod(size[1:]) > _PIXELS
+        if not all(side > 0 for side in size) or math.prod(size) > _INPUT or huge:
             return f"preprocessing.input_size is {_short(size)}, out of range."
     try:
         task = Task(record["task"]["kind"], tuple(record["task"]["classes"]))
