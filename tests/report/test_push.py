@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import HfApi, constants, snapshot_download
 
 import zoo
+from zoo.catalog.registry import reset_default
 from zoo.cli.app import run as zoo_command
 from zoo.errors import DownloadError, IntegrityError, NotFoundError, UsageError
 from zoo.report.card import model_card
@@ -134,8 +135,6 @@ class TestLoad:
         hub.forget()
         zoo.load(f"hf://me/ants@{commit}")
         monkeypatch.setenv("ZOO_OFFLINE", "1")
-        from zoo.catalog.registry import reset_default
-
         reset_default()
         np.testing.assert_array_equal(zoo.load("hf://me/ants").predict_proba(self.X), expected)
         with pytest.raises(NotFoundError, match="offline"):
@@ -158,9 +157,38 @@ class TestLoad:
         hub.fault, hub.silence = fault, 0.1
         with pytest.raises((IntegrityError, DownloadError)):
             zoo.load("hf://me/ants")
-        assert not list(home.glob("runs/*/" + "?" * 40))
+        assert not list(home.glob("runs/*/*/" + "?" * 40))
         hub.fault = None
         zoo.load("hf://me/ants")
+
+    @pytest.mark.parametrize("lfs_from", [0, 50_000])  # the Hub states a sha256 of run.json; its name in git
+    def test_a_record_of_other_bytes_is_refused(
+        self, lfs_from: int, hub: FakeHub, made: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hub, "lfs_from", lfs_from)
+        commit = push(made, "me/ants").revision
+        sent = (hub.files("me/ants") or {})["run.json"]
+        assert len(sent) < 50_000 < (made / "model.safetensors").stat().st_size
+        other = sent.replace(b'"seed": 0', b'"seed": 7')
+        assert (len(other), other == sent) == (len(sent), False)
+        monkeypatch.setattr(
+            "zoo.testing.hub._Handler.bytes_of", lambda self, file: other if file.content == sent else file.content
+        )
+        for run in ("hf://me/ants", f"hf://me/ants@{commit}"):
+            with pytest.raises(IntegrityError, match="is not what the Hub says"):
+                zoo.load(run)
+        assert not list(home.glob("runs/*/*/" + "?" * 40))
+
+    def test_names_that_look_alike(self, hub: FakeHub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        push(made, "me/ants")
+        files = hub.files("me/ants") or {}
+        record = json.loads(files["run.json"])
+        for repo in ("a--b/c", "a/b--c"):
+            hub.change(repo, {**files, "run.json": json.dumps({**record, "notes": [repo]}).encode()})
+            assert zoo.load(f"hf://{repo}").notes == [repo]
+        monkeypatch.setenv("ZOO_OFFLINE", "1")
+        reset_default()
+        assert [zoo.load(f"hf://{repo}").notes for repo in ("a--b/c", "a/b--c")] == [["a--b/c"], ["a/b--c"]]
 
     @pytest.mark.parametrize("run", ["hf://me", "hf://me/ants/more", "hf://../ants", "hf://me/a@b@c", "hf://me/.."])
     def test_what_is_no_run_of_the_hub(self, run: str, hub: FakeHub) -> None:
@@ -175,7 +203,7 @@ class TestLoad:
         hub.add("me/poems", "run.json", b"{}")
         with pytest.raises((IntegrityError, NotFoundError)):
             zoo.load("hf://me/poems")
-        assert not list(home.glob("runs/*/" + "?" * 40))
+        assert not list(home.glob("runs/*/*/" + "?" * 40))
 
     def test_a_private_one(self, hub: FakeHub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         push(made, "me/ants")

@@ -1,8 +1,9 @@
-"""A run that lies on the Hub, brought to this disk: `$ZOO_HOME/runs/OWNER--NAME/COMMIT`. See docs/formats.md."""
+"""A run that lies on the Hub, brought to this disk: `$ZOO_HOME/runs/OWNER/NAME/COMMIT`. See docs/formats.md."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import shutil
@@ -56,7 +57,7 @@ def fetch_run(run: str, settings: Settings) -> Path:
         )
     wanted = parse(f"{run}/{RUN}")
     assert isinstance(wanted, HubFile)
-    folder = settings.home / "runs" / wanted.repo.replace("/", "--")
+    folder = settings.home / "runs" / wanted.repo  # nested: a--b/c is not a/b--c
     known = _seen(folder, wanted)
     if known is not None and (wanted.pinned or settings.offline):
         return known
@@ -117,7 +118,26 @@ def _fetch(wanted: HubFile, folder: Path, place: Path, settings: Settings) -> No
 
 
 def _text(file: HubFile) -> bytes:
-    """A small file of the Hub."""
+    """A small file of the Hub, by the hash that the Hub states for it.
+
+    Raises:
+        IntegrityError: other bytes came, or far too many.
+    """
+    facts = hub.look_up(file, Patience())
+    found = _bytes(file)
+    if (facts.sha256 is not None and hashlib.sha256(found).hexdigest() != facts.sha256) or (
+        facts.blob is not None and hub.blob_name(found) != facts.blob
+    ):
+        raise IntegrityError(
+            f"{file} is not what the Hub says it is",
+            why=f"Its hash there is {facts.sha256 or facts.blob}; {len(found)} other bytes came.",
+            hint="Try again; if it stays so, something between here and the Hub changes files.",
+        )
+    return found
+
+
+def _bytes(file: HubFile) -> bytes:
+    """What comes when a small file is asked for."""
     budget = Budget(Patience(), str(file))
     while True:
         start = time.monotonic()

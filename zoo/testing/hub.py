@@ -62,7 +62,7 @@ class _File:
     def __init__(self, content: bytes) -> None:
         self.content: Final = content
         self.sha256: Final = hashlib.sha256(content).hexdigest()
-        self.sha1: Final = hashlib.sha1(content).hexdigest()
+        self.sha1: Final = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # as git names it
 
     def other(self) -> bytes:
         """Other bytes of the same size."""
@@ -77,7 +77,7 @@ class FakeHub:
     Args:
         certificate: a PEM file with a key and a certificate for 127.0.0.1; given, the server speaks https.
         lfs_from: files of at least so many bytes have their sha256 as ETag, as large files of the Hub do; smaller ones
-            have a git hash, which proves nothing.
+            have their name in git.
 
     Attributes:
         url: its address, for `HF_ENDPOINT`.

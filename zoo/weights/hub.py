@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -31,12 +32,14 @@ class Facts:
         url: where its bytes are.
         sha256: of the bytes, where the Hub knows (it does for large files).
         bytes: their number, where the Hub says.
+        blob: the bytes' name in git, where the Hub knows it instead (it does for small files). See `blob_name`.
     """
 
     file: HubFile
     url: str
     sha256: str | None
     bytes: int | None
+    blob: str | None = None
 
 
 def endpoint() -> str:
@@ -126,6 +129,17 @@ def raise_for_status(reply: Any, what: str) -> None:
     )
 
 
+def blob_name(content: bytes) -> str:
+    """The name of a file's content in git: the SHA-1 of a header and the bytes.
+
+    Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects ("Object Storage").
+
+    >>> blob_name(b"what is up, doc?")
+    'bd9dbf5aae1a3862dd1526723246b20206e5fc37'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def cached(file: HubFile, sha256: str) -> Path | None:
     """The blob that huggingface_hub has already put into the user's cache under this hash; its bytes prove nothing."""
     from huggingface_hub import constants
@@ -153,4 +167,5 @@ def _facts(file: HubFile, reply: Any) -> Facts:
         address(found),
         etag if SHA256.fullmatch(etag) else None,
         int(size) if size is not None and _SIZE.fullmatch(size) else None,
+        etag if COMMIT.fullmatch(etag) else None,
     )
