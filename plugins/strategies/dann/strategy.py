@@ -7,11 +7,12 @@ from typing import ClassVar, Final
 
 from torch import Tensor, nn
 from zoo_plugins.strategies.dann.reversal import DomainHead, domain_loss, reverse, schedule
-from zoo_plugins.strategies.fine_tune.strategy import Tuning
+from zoo_plugins.strategies.fine_tune.strategy import Tuning, stage_factors
 from zoo_plugins.strategies.linear_probe.start import probe
 
 from zoo.adapt.strategy import Batch, Context, Model, at_least_zero, positive, task_loss
 from zoo.errors import UsageError
+from zoo.models.stages import HEAD
 
 #: The extra module that tells domains apart.
 DOMAIN: Final = "domain"
@@ -60,6 +61,13 @@ class DANN(Tuning):
             raise UsageError("dann needs unlabelled target data", hint="Give it: fit(train, target=...).")
         extras = super().prepare(model, context)
         context.notes.append(WARNING)
+        stages = tuple(model.stages())
+        factors = stage_factors(stages, self.freeze, self.layer_decay)
+        if self.strength and not any(factors[stage] for stage in stages[: stages.index(HEAD)]):
+            context.notes.append(
+                f"with freeze={self.freeze} dann trains nothing of this backbone: the reversed gradients reach no "
+                "weights, and the domains stay as far apart as they were"
+            )
         if context.beside is not None and context.features is not None:
             started = self.init == "probe" and self.head == "linear"
             context.beside("source-only", model.head if started else probe("linear", *context.features(), context))

@@ -187,6 +187,16 @@ class TestOptions:
         with pytest.raises(UsageError, match="needs unlabelled target"):
             DANN().prepare(model(), context())
 
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [({"freeze": "all"}, True), ({"freeze": "layer1"}, True), ({"freeze": "all", "strength": 0.0}, False),
+         ({"freeze": "stem"}, False), ({}, False)],
+    )  # fmt: skip
+    def test_gradients_that_reach_nothing_are_said(self, options: dict, said: bool) -> None:
+        told = context(target=lambda: None, **TOLD)
+        DANN(init="random", **options).prepare(model(), told)
+        assert any("trains nothing of this backbone" in note for note in told.notes) == said
+
 
 def domains(rows: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(N, 6) rows of two classes. In the source another column gives the class away, in the target it does not."""
