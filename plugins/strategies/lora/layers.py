@@ -13,6 +13,8 @@ from zoo.models.network import Network
 
 #: A transposed convolution's weights are laid out otherwise.
 _KINDS: Final = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+#: Layers whose matrices are no `weight` of a linear or convolution layer.
+_OTHERS: Final = (nn.MultiheadAttention, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.RNNBase)
 #: Layers named in a message.
 _NAMED: Final = 6
 
@@ -70,7 +72,14 @@ def choose(network: Network, targets: str, rank: int) -> Chosen:
             why=f"Of {', '.join(left[:_NAMED])} it would hold as many numbers as the weights themselves.",
             hint="Name other layers, or choose fine-tune.",
         )
-    return Chosen(tuple(layer for layer in chosen.values() if layer.rank), _said(left, len(chosen)))
+    others = [
+        name
+        for path, names in _other_weights(network).items()
+        if any(fnmatchcase(path, part.strip()) for part in targets.split(","))
+        for name in names
+    ]
+    notes = (*_said(left, len(chosen)), *_said_of_others(others))
+    return Chosen(tuple(layer for layer in chosen.values() if layer.rank), notes)
 
 
 def _said(left: list[str], chosen: int) -> tuple[str, ...]:
@@ -80,6 +89,32 @@ def _said(left: list[str], chosen: int) -> tuple[str, ...]:
         f"lora leaves {len(left)} of {chosen} layers as they are ({left[0]}{' ...' if len(left) > 1 else ''}): a "
         "low-rank change of a depthwise convolution would hold as many numbers as its weights",
     )
+
+
+def _said_of_others(names: list[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (
+        f"lora leaves these weights as they are: {', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}. "
+        "It changes those that a linear or convolution layer has as its weight, not attention's joint projections, "
+        "recurrent layers, transposed convolutions, or weights made of others (weight_norm)",
+    )
+
+
+def _other_weights(network: Network) -> dict[str, list[str]]:
+    """By dotted name of a layer before the tap, its matrices that get no change because of where they are held."""
+    behind = set(network.behind_tap())
+    used = {name for stage, names in network.stages().items() if stage not in behind for name in names}
+    found = {}
+    for path, module in network.named_modules():
+        made = isinstance(module, _KINDS) and "weight" not in module._parameters
+        if not made and not isinstance(module, _OTHERS):
+            continue
+        inner = [(name, value) for name, value in module.named_parameters() if made or "." not in name]
+        names = [f"{path}.{name}" if path else name for name, value in inner if value.ndim > 1]
+        if names := [name for name in names if name in used and not name.endswith(("_g", "original0"))]:
+            found[path] = names
+    return found
 
 
 def layers_of(network: Network, rank: int) -> dict[str, Layer]:

@@ -182,6 +182,30 @@ class TestChoice:
             choose(Network(module), "1", 4)
         assert "1" in caught.value.why
 
+    def test_weights_that_are_held_otherwise_are_left_out_and_said(self) -> None:
+        class Mixed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed, self.attention = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+                self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+                self.head = nn.Linear(8, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = self.embed(x)
+                return self.head(self.normed(self.attention(x, x, x)[0]).mean(dim=1))
+
+        network = Network(Mixed(), head="head")
+        chosen = choose(network, "*", 2)
+        assert [layer.weight for layer in chosen.layers] == ["embed.weight", "attention.out_proj.weight"]
+        (note,) = chosen.notes
+        for name in ("attention.in_proj_weight", "normed.parametrizations.weight.original1"):
+            assert name in dict(network.named_parameters())
+            assert name in note
+        assert "original0" not in note  # lengths, no matrix
+        assert "out_proj" not in note
+        assert not choose(network, "embed", 2).notes  # it was not asked for
+        assert not choose(Network(Tiny()), "*", 2).notes
+
     def test_globs(self) -> None:
         assert [one.weight for one in choose(Network(Tiny()), " layer1.* ", 2).layers] == ["layer1.1.weight"]
         assert len(choose(Network(Tiny()), "conv, layer1.1", 2).layers) == 2
