@@ -126,6 +126,28 @@ class TestPolicy:
         least = min(np.asarray(Policy(shift=True)(white, random.Random(i))).mean() for i in range(200))
         assert least >= 255 * (28 / 32) * (21 / 24) - 1
 
+    @pytest.mark.parametrize("text", ["crop", "crop-0.5,flip", "shift,flip", "crop,shift,flip,trivial"])
+    def test_the_size_it_was_decoded_at_changes_no_view(self, text: str) -> None:
+        """Half as large gives the same view at half the size, and leaves the generator where it was."""
+        policy = parse(text)
+        small = noise(600, 450)
+        large = small.resize((1200, 900), Image.Resampling.NEAREST)
+        for seed in range(40):
+            draws = random.Random(seed), random.Random(seed)
+            views = [policy(picture, draw) for picture, draw in zip((small, large), draws, strict=True)]
+            assert draws[0].getstate() == draws[1].getstate()
+            assert max(abs(2 * a - b) for a, b in zip(views[0].size, views[1].size, strict=True)) <= 1
+            seen = [np.asarray(view.resize((24, 24), Image.Resampling.BOX), dtype=int) for view in views]
+            assert np.abs(seen[0] - seen[1]).mean() < 4
+
+    def test_all_of_a_picture_is_cropped_evenly(self) -> None:
+        """The centres of the boxes lie around the centre, and boxes touch every side."""
+        boxes = np.array([augment._crop_box((200, 150), 0.08, random.Random(seed)) for seed in range(2000)])
+        assert boxes.min(axis=0).tolist()[:2] == [0, 0]
+        assert boxes.max(axis=0).tolist()[2:] == [200, 150]
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        np.testing.assert_allclose(centres.mean(axis=0), [100, 75], atol=2)
+
     def test_flip_is_an_even_chance(self) -> None:
         given = noise()
         mirrored = np.asarray(given)[:, ::-1]
@@ -194,6 +216,17 @@ class TestPure:
         for one, other in zip(whole[1:], batches.starting_at(1), strict=True):
             assert torch.equal(one.x, other.x)
             assert torch.equal(one.index, other.index)
+
+    def test_networks_of_two_sizes_see_the_same_view(self, tmp_path: Path) -> None:
+        """A JPEG is decoded at a quarter for the one, whole for the other."""
+        noise(1602, 1206).save(tmp_path / "a.jpg", quality=95)
+        split = open_data(tmp_path, labelled=False).held_out
+        assert split.raw(0, 32).size != split.raw(0, 700).size
+        for epoch in range(12):
+            views = [augmented(split, parse("crop-0.6,flip,shift"), 0, epoch).raw(0, side) for side in (32, 700)]
+            assert views[0].size != views[1].size
+            seen = [np.asarray(view.resize((16, 16), Image.Resampling.BOX), dtype=int) for view in views]
+            assert np.abs(seen[0] - seen[1]).mean() < 4
 
     def test_files_are_decoded_large_enough(self, tmp_path: Path) -> None:
         """A crop of 8 % of the area needs more pixels than the network's input has."""

@@ -2,7 +2,8 @@
 
 timm's and torchvision's transforms draw from generators that all threads share, so that a picture would depend on
 which thread came first, and a fit that goes on in the midst of an epoch would see others. Here every picture has a
-generator of its own, and the operations are Pillow's.
+generator of its own, and the operations are Pillow's. Places are drawn as parts of the sides, always as many numbers of
+them: two networks for which a large JPEG is decoded at different sizes see the same view of it.
 
 A policy is written as its parts, with commas between them; they are applied in this order, however they are written:
 
@@ -42,6 +43,8 @@ SHIFT: Final = 1 / 8
 #: Steps of the strength that `trivial` draws.
 _STEPS: Final = 30
 _RATIO: Final = (3 / 4, 4 / 3)
+#: Boxes that are drawn for a `crop`.
+_TRIES: Final = 10
 _PARTS: Final = ("crop", "shift", "flip", "trivial", "rand")
 
 
@@ -66,7 +69,7 @@ class Policy:
         if self.crop is not None:
             picture = picture.crop(_crop_box(picture.size, self.crop, draw))
         if self.shift:
-            right, down = (draw.randint(-round(SHIFT * side), round(SHIFT * side)) for side in picture.size)
+            right, down = (round(draw.uniform(-SHIFT, SHIFT) * side) for side in picture.size)
             picture = picture.crop((-right, -down, picture.width - right, picture.height - down))
         if self.flip and draw.random() < 0.5:
             picture = ImageOps.mirror(picture)
@@ -193,13 +196,15 @@ def picture(raw: Any, where: str = "the sample") -> Image.Image:
 
 
 def _crop_box(size: tuple[int, int], least: float, draw: random.Random) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the first of ten boxes that fits, else of the largest in the middle."""
     width, height = size
-    for _ in range(10):
-        area = width * height * draw.uniform(least, 1.0)
-        ratio = math.exp(draw.uniform(*map(math.log, _RATIO)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = draw.randint(0, width - w), draw.randint(0, height - h)
+    drawn = [(draw.uniform(least, 1.0), math.exp(draw.uniform(*map(math.log, _RATIO)))) for _ in range(_TRIES)]
+    across, down = draw.random(), draw.random()
+    for area, ratio in drawn:
+        part = math.sqrt(area * ratio * height / width), math.sqrt(area / ratio * width / height)
+        if max(part) <= 1:
+            w, h = max(1, round(part[0] * width)), max(1, round(part[1] * height))
+            left, top = round(across * (width - w)), round(down * (height - h))
             return left, top, left + w, top + h
     w, h = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
     left, top = (width - w) // 2, (height - h) // 2
