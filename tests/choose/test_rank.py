@@ -74,7 +74,24 @@ def test_halving_drops_the_worse_half_on_few_rows() -> None:
     ranking = zoo.rank("tiny.*", (pictures.astype(np.uint8), codes), many=True)
     assert [(row.weights, row.rows) for row in ranking][2] == ("tiny.blind", 520)
     assert ranking[0].rows == 1040
+    assert not ranking[2].tied_with_best
+    assert ranking[2].p_value < 0.05  # of the round in which it left
     assert any("go on" in note for note in ranking.notes)
+
+
+def test_halving_loses_no_tie(published: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four names of the same numbers, and one that sees nothing, which the first of three rounds drops."""
+    monkeypatch.setattr(compare, "FIRST", 60)
+    for tag, factor in (("one", 1.0), ("two", 1.0), ("three", 1.0), ("four", 1.0), ("blind", 0.0)):
+        published(tag, factor)
+    random = np.random.default_rng(0)
+    level = random.uniform(0, 1, 320)
+    pictures = np.clip(random.normal(80, 30, (320, 8, 8, 3)) + 80 * level[:, None, None, None], 0, 255)
+    ranking = zoo.rank("tiny.*", (pictures.astype(np.uint8), level), halving=True)
+    assert [row.tied_with_best for row in ranking] == [True] * 4 + [False]
+    assert [row.rows for row in ranking] == [256] * 4 + [64]
+    assert [row.p_value for row in ranking[:4]] == [None, 1.0, 1.0, 1.0]
+    assert ranking[4].p_value < 0.05
 
 
 @pytest.mark.usefixtures("three")

@@ -66,9 +66,9 @@ def rank(
         accelerator, precision: as in `compose`.
         seed: of the folds.
         folds: of the cross-validation; the same for all candidates.
-        halving: try all on part of the rows and let the better half go on, doubling the rows each round; None = from
-            three candidates and 1,000 training rows on; False = never. Of more than 20,000 rows a seeded sample of so
-            many takes part, and the notes say so.
+        halving: try all on part of the rows and let the better half go on, and all that a paired test cannot tell from
+            the best, doubling the rows each round; None = from three candidates and 1,000 training rows on; False =
+            never. Of more than 20,000 rows a seeded sample of so many takes part, and the notes say so.
         many: allow globs to pull more than 20 sets of weights.
         skip_bad: go on without samples that cannot be read.
         queue: a folder through which several processes, on machines that see it, share the candidates: each calls this
@@ -144,7 +144,10 @@ def _race(
     say: Callable[[str], None],
     attempts: Attempts,
 ) -> list[Ranked]:
-    """All candidates, best first; those dropped in an early round stand behind those that went further."""
+    """All candidates, best first; those dropped in an early round stand behind those that went further.
+
+    Dropped is what is not in a round's better half and told from its best by the paired test, so that no tie is lost.
+    """
     order = nested_order(np.asarray(train.targets), trier.task, trier.seed)[: compare.MOST]
     if len(order) < len(train):
         say(f"{len(order):,} of {len(train):,} training rows are ranked on, a seeded sample")
@@ -160,10 +163,12 @@ def _race(
             )
         if size == len(order):
             return _judged(trials) + behind
-        keep = math.ceil(len(trials) / 2)
-        say(f"on {size} rows: {keep} of {len(trials)} candidates go on")
-        behind = [trial.row for trial in trials[keep:]] + behind
-        chosen = [trial.candidate for trial in trials[:keep]]
+        judged = _judged(trials)
+        half = max(2, math.ceil(len(trials) / 2))
+        stays = [place < half or row.tied_with_best for place, row in enumerate(judged)]
+        say(f"on {size} rows: {sum(stays)} of {len(trials)} candidates go on")
+        behind = [row for row, stay in zip(judged, stays, strict=True) if not stay] + behind
+        chosen = [trial.candidate for trial, stay in zip(trials, stays, strict=True) if stay]
     raise AssertionError("the last round has all rows")
 
 

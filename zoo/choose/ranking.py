@@ -21,7 +21,8 @@ class Ranked:
         score: cross-validated score of a linear probe: accuracy (classes), micro F1 (multi-label) or R2 (regression).
         stderr: its standard error: over the rows (classes), else over the folds.
         tied_with_best: whether a paired test cannot tell it from the best.
-        p_value: of that test, Holm-corrected; None for the best itself, and for what was dropped in an early round.
+        p_value: of that test, Holm-corrected; None for the best itself. Of what was dropped in an early round: against
+            the best of that round, on its rows.
         rows: training rows it was tried on; fewer than all where it was dropped on the way.
         logme, h_score, leep, knn: second opinions (see `zoo.choose.scores`); None where they do not apply.
         published: the accuracy its publisher states on the source task, in percent: known before any data is seen.

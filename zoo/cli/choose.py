@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--halving/--no-halving",
     default=None,
-    help="Try all on part of the rows, let the better half go on. Default: from 1,000 rows on.",
+    help="Try all on part of the rows, let the better half and all ties go on. Default: from 1,000 rows on.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")
