@@ -166,6 +166,23 @@ odd = (x[:74], y[:74])
 ranks = together(2, lambda rank: weights(fit("fine-tune", odd, epochs=2, batch_size=29, batchnorm="train")))
 assert ranks[0] == ranks[1]
 
+# What no step changes stays to the last bit: a mean of three equal numbers may be rounded.
+
+
+def unchanged(rank):
+    network.layer1.register_buffer("constant", torch.linspace(0.1, 0.9, 99))
+    assert not torch.equal(sum([network.layer1.constant] * 3) / 3, network.layer1.constant)
+    learner = fit("fine-tune", (x, y), epochs=2, batch_size=16, batchnorm="train", freeze="stem", wise=0.3)
+    now, was = learner.model.backbone.module, network.state_dict()
+    same = [name for name, tensor in now.state_dict().items() if torch.equal(tensor, was[name])]
+    return [same, weights(learner)]
+
+
+ranks = together(3, unchanged)
+assert ranks[0] == ranks[1] == ranks[2]
+assert "conv.weight" in ranks[0][0] and "layer1.constant" in ranks[0][0], ranks[0][0]
+assert not any("layer1.1" in name and "num_batches" not in name for name in ranks[0][0]), ranks[0][0]
+
 # Each sample passes the network once, in one of them; features are those of one process; the leading one alone writes.
 WRITES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"}
 listening = [None, []]

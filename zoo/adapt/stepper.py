@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from zoo.adapt import recomputed
 from zoo.adapt.features import to_device
@@ -57,7 +58,7 @@ class Stepper:
         least: fewest rows of a part of a batch: 2 where BatchNorm trains.
         front: frozen stages that the batches have behind them already.
         group: the processes that share each batch.
-        means: buffers that training changes, and that the processes average after each step.
+        norms: normalisation layers whose running statistics the processes average after each step in which they train.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class Stepper:
         least: int = 1,
         front: Front | None = None,
         group: Group = ALONE,
-        means: Sequence[Tensor] = (),
+        norms: Sequence[_NormBase] = (),
     ) -> None:
         self.model, self.strategy, self.context, self.steps = model, strategy, context, steps
         self.accelerator: Final = accelerator
-        self.group, self.means, self.front = group, means, front
+        self.group, self.norms, self.front = group, norms, front
         # "Evaluation" leaves out DistributedDataParallel alone: gradients are summed by `Group.gradients`.
         module = LossModule(model, strategy, context, front)
         self.losses: Final = accelerator.prepare_model(module, evaluation_mode=True)
@@ -128,7 +129,7 @@ class Stepper:
             group.sum([wrong, *losses.values()])
             finite = wrong == 0
             group.gradients(self.parameters)
-            group.average(self.means)
+            group.average(self._statistics())
         if self.strategy.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.parameters, self.strategy.clip)
             if self.accelerator.scaler is None:  # a gradient scaler sees to overflows itself
@@ -140,6 +141,11 @@ class Stepper:
         self.whole = True
         self.done += 1
         return losses
+
+    def _statistics(self) -> list[Tensor]:
+        """Those that this step changed. What is the same everywhere is left alone: a mean would round it."""
+        found = [(norm.running_mean, norm.running_var) for norm in self.norms if norm.training]
+        return [tensor for pair in found for tensor in pair if tensor is not None]
 
     def _batch(self, raw: loading.Batch, whole: loading.Batch, epoch: int) -> Batch:
         placement = self.context.placement

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from zoo.adapt.accelerated import accelerated
 from zoo.adapt.averaging import Averaged
@@ -114,6 +115,7 @@ def train(
         loop = _Loop(model, strategy, context, plan, accelerator, checkpoints, interrupt, inner, front, group)
         loop.begin(on_resume)
         history = loop.run(batches, on_epoch, progress)
+        group.align(tensor for tensor in loop.guard.changing(model).values() if not isinstance(tensor, nn.Parameter))
     loop.guard.check(model)
     strategy.finish(model, context)
     model.eval()
@@ -199,7 +201,7 @@ class _Loop:
             least=2 if plan.joins else 1,
             front=front,
             group=group,
-            means=[tensor for tensor in changing.values() if not isinstance(tensor, nn.Parameter)],
+            norms=[module for module in model.modules() if isinstance(module, _NormBase)],
         )
         self.average: Final = Averaged(changing, strategy.ema) if strategy.ema is not None else None
         self.inner: Final = inner if strategy.early_stop else None

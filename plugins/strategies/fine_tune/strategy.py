@@ -117,7 +117,8 @@ class FineTune(Tuning, Supervised):
         l2_sp: adds l2_sp / 2 times the squared distance of the backbone's trained weights from where they started
             (L2-SP, Li, Grandvalet & Davoine 2018, arXiv:1802.01483); "penalty" in the history.
         wise: what the fit ends with is (1 - wise) times the weights it started from plus wise times those it found,
-            head included (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903), in [0, 1]; None = those it found.
+            head and BatchNorm's statistics included (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903), in [0, 1];
+            None = those it found.
     """
 
     layer_decay: float = 0.8
@@ -165,7 +166,7 @@ class FineTune(Tuning, Supervised):
 
 
 class Start(nn.Module):
-    """The weights that a fit starts from; no part of what is saved.
+    """The weights and statistics that a fit starts from; no part of what is saved.
 
     Args:
         model: with the head in place.
@@ -173,13 +174,13 @@ class Start(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.names = [name for name, _ in _weights(model)]
-        for number, (_, weight) in enumerate(_weights(model)):
+        self.names = [name for name, _ in _tensors(model)]
+        for number, (_, weight) in enumerate(_tensors(model)):
             self.register_buffer(f"w{number}", weight.detach().clone())
 
     def distance(self, model: Model) -> Tensor:
         """Squared distance of the backbone's trained weights, summed."""
-        now = dict(_weights(model))
+        now = dict(_tensors(model))
         parts = [
             (now[name].float() - getattr(self, f"w{number}")).square().sum()
             for number, name in enumerate(self.names)
@@ -190,7 +191,7 @@ class Start(nn.Module):
     @torch.no_grad()
     def interpolate(self, model: Model, found: float) -> None:
         """Give the model (1 - found) start + found now."""
-        now = dict(_weights(model))
+        now = dict(_tensors(model))
         for number, name in enumerate(self.names):
             start = getattr(self, f"w{number}")
             if not torch.equal(start, now[name]):  # what is frozen stays to the last bit
@@ -203,8 +204,10 @@ def _start(model: Model) -> Start:
     return start
 
 
-def _weights(model: Model) -> list[tuple[str, Tensor]]:
-    return [(name, weight) for name, weight in model.named_parameters() if not name.startswith("extras.")]
+def _tensors(model: Model) -> list[tuple[str, Tensor]]:
+    """Parameters and floating buffers, by name."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, one) for name, one in named if one.is_floating_point() and not name.startswith("extras.")]
 
 
 def stage_factors(stages: tuple[str, ...], freeze: str, layer_decay: float) -> dict[str, float]:

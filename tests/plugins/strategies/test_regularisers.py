@@ -57,6 +57,22 @@ def test_wise_ft_leaves_what_is_frozen(module: Tiny, data: Any) -> None:
     assert not torch.equal(found["backbone.layer1.1.weight"], module.layer1[1].weight)
 
 
+def test_wise_ft_takes_statistics_along(module: Tiny, data: Any) -> None:
+    """Where BatchNorm trains."""
+
+    def statistics(**more: Any) -> dict[str, Tensor]:
+        buffers = fit(module, data, batchnorm="train", **more).model.backbone.module.named_buffers()
+        return {name: buffer for name, buffer in buffers if buffer.is_floating_point()}
+
+    start, between, end = (statistics(wise=part) for part in (0.0, 0.3, 1.0))
+    given = dict(module.named_buffers())
+    assert {name.rpartition(".")[2] for name in start} == {"running_mean", "running_var"}
+    for name, buffer in start.items():
+        assert torch.equal(buffer, given[name]), "0 = where it started"
+        assert not torch.equal(end[name], buffer)
+        torch.testing.assert_close(between[name], 0.7 * buffer + 0.3 * end[name])
+
+
 def test_l2_sp_is_its_formula(module: Tiny, data: Any) -> None:
     """One SGD step from a distance of zero moves as ever; the second is pulled back by lr * l2_sp * (w - w0)."""
     sgd = {"optimizer": "sgd", "momentum": 0.0, "clip": None, "weight_decay": 0.0, "schedule": "constant", "lr": 0.1}
