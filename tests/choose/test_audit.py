@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageEnhance
 
 import zoo
 from zoo.choose import duplicates
+from zoo.choose.audit import _harmless
 from zoo.choose.look import look_at, name_pattern
 from zoo.data.open import open_data
 from zoo.errors import NotFoundError, UsageError
@@ -110,6 +112,56 @@ def test_a_name_that_is_a_formula_is_only_text(tmp_path: Path) -> None:
     text = zoo.audit(tmp_path / "data").fix_list(tmp_path / "fix.csv").read_text()
     assert "'=1+1" in text
     assert ",=1+1" not in text
+
+
+@pytest.mark.parametrize("cell", ["=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20a", " =1", "\n@a", "\t1"])
+def test_no_cell_is_a_formula(cell: str) -> None:
+    assert _harmless(cell) == f"'{cell}"
+    assert _harmless("a=1") == "a=1"
+
+
+def test_a_name_that_is_no_text_is_written(tmp_path: Path) -> None:
+    row = {"path": "a/\udcff.jpg", "split": "val", "index": 0, "words": "a/\udcff.jpg"}
+    found = zoo.choose.audit.Audit("data", {}, leakage=[row])
+    assert "a/\\udcff.jpg" in found.fix_list(tmp_path / "fix.csv").read_text(encoding="utf-8")
+
+
+def test_a_copy_of_a_leaked_sample_is_leaked(planted: Path, tmp_path: Path) -> None:
+    root = tmp_path / "scenes"
+    shutil.copytree(planted, root)
+    (root / "test" / "blue").mkdir(parents=True)
+    shutil.copy(root / "val" / "blue" / "leak_near.jpg", root / "test" / "blue" / "leak_again.jpg")
+    for i in range(6):
+        scene(20000 + i, 2).save(root / "test" / "blue" / f"t{i}.jpg")
+    found = zoo.audit(root)
+    assert names(found.leakage) == {"leak_exact.jpg", "leak_near.jpg", "leak_again.jpg"}
+    (again,) = [one for one in found.leakage if "again" in str(one["path"])]
+    assert (again["split"], again["kind"]) == ("test", "near")
+    assert Path(again["same_as"]["path"]).name == "p009.jpg"
+
+
+def test_leaks_are_the_groups_that_hold_a_trained_row() -> None:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        ends = random.integers(0, 60, (30, 2))
+        pairs = [(int(max(i, j)), int(min(i, j)), float(random.uniform())) for i, j in ends if i != j]
+        matrix = coo_matrix((np.ones(len(ends)), ends.T), shape=(60, 60))
+        group = connected_components(matrix, directed=False)[1]
+        with_train = set(group[:20])
+        found = duplicates.leaks(pairs, lambda row: row < 20)
+        assert [row for row, _, _ in found] == [row for row in range(20, 60) if group[row] in with_train]
+        assert all(group[row] == group[source] and source < 20 for row, source, _ in found)
+
+
+def test_many_alike_rows_give_few_pairs() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(900, 64)).astype(np.float32)
+    vectors[600:] = vectors[0] + 1e-3 * random.normal(size=(300, 64))
+    pairs = duplicates.near(vectors, "thumbnail", skip=set())
+    assert [(later, earlier) for later, earlier, _ in pairs] == [(row, 0) for row in range(600, 900)]
 
 
 def test_nothing_is_changed(planted: Path) -> None:

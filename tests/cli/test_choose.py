@@ -67,6 +67,20 @@ def test_audit_refuses(cli: Any, photos: Path, tmp_path: Path) -> None:
     assert (tmp_path / "fix.csv").read_text() == "mine"
 
 
+def test_audit_that_cannot_write_its_list_says_what_it_found(cli: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "red" / "again.png").write_bytes((photos / "red" / "00.png").read_bytes())
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "fix.csv"
+    shown = cli("audit", photos, "--fix-list", place)
+    assert shown.code == 6
+    assert "duplicates: 1" in shown.out
+    record = cli("audit", photos, "--fix-list", place, "--json")
+    assert record.code == 6
+    found = record.json
+    assert found["error"]["code"] == "disk"
+    assert len(found["duplicates"]) == 1
+
+
 def test_evaluate_with_a_guard(cli: Any, photos: Path, tmp_path: Path) -> None:
     assert cli("fit", photos, "-b", "source_cnn", "-w", "none", "-s", "linear-probe", "-o", "run").code == 0
     result = cli("evaluate", "run", photos, "--guard", "--json")

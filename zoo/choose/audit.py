@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -26,6 +27,7 @@ from zoo.data.open import open_data
 from zoo.data.task import CLASSES
 from zoo.errors import DataError, UsageError
 from zoo.models.accelerator import choose as choose_accelerator
+from zoo.weights.files import disk_errors
 from zoo.weights.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ Progress = Callable[[str, int, int], None]
 BLANK: Final = 2.0
 #: A class is called rare below this part of the largest one.
 RARE: Final = 0.2
+#: What spreadsheets begin a formula with; the last four are full-width forms of the first.
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 #: Findings of a kind that are printed; JSON and `fix_list` have all.
 SHOWN: Final = 10
 
@@ -54,7 +58,7 @@ class Audit:
         odd: blank pictures, and classes far rarer than the largest.
         duplicates: exact copies of an earlier sample (`same_as`), with both labels.
         near_duplicates: the same picture in other bytes.
-        leakage: samples of val or test that train holds too, exactly or nearly.
+        leakage: samples of val or test that train holds too, exactly, nearly or by way of other copies.
         label_suspects: labels that neither a probe that did not see the row nor its neighbours believe.
         shifts: splits that can be told apart (`kind` "split"), and classes that a property of their files gives away
             (`kind` "shortcut"), in words.
@@ -104,10 +108,10 @@ class Audit:
 
         Raises:
             UsageError: there is such a file already.
+            DiskError: it cannot be written there.
         """
         path = Path(path)
-        if path.exists():
-            raise UsageError(f"{path} exists", hint="Choose another name; a list that was edited is never overwritten.")
+        check_fix_list(path)
         import io
 
         text = io.StringIO()
@@ -118,14 +122,27 @@ class Audit:
                 if kind != "shifts" and one.get("index") is not None:
                     cells = [one["path"], one["split"], one["index"], one.get("label"), one.get("suggested")]
                     writer.writerow([_harmless(cell) for cell in (kind, *cells, one["words"], "")])
-        write_atomically(path, text.getvalue().encode())
+        with disk_errors("write", path):
+            write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))  # a file's name may be no text
         return path
 
 
-def _harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
+def check_fix_list(path: Path) -> None:
+    """Find out, before the work, whether a list can be written there.
+
+    Raises:
+        UsageError: something is there.
+    """
+    with disk_errors("read", path):
+        taken = os.path.lexists(path)
+    if taken:
+        raise UsageError(f"{path} exists", hint="Choose another name; a list that was edited is never overwritten.")
+
+
+def _harmless(cell: Any) -> str:
+    """A cell that no spreadsheet takes for a formula: also behind blanks, and with signs of full width."""
     text = "" if cell is None else str(cell)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in _FORMULA else text
 
 
 def audit(
@@ -166,9 +183,8 @@ def audit(
     notes.append(said)
     copies = duplicates.exact(rows.digests)
     blank = [i for i, look in enumerate(looks) if look is not None and look.contrast < BLANK]
-    close = _near(looks, features, {later for later, _ in copies} | set(blank))
+    alike = _near(looks, features, {later for later, _ in copies} | set(blank))
     pairs = [(later, first, 1.0) for later, first in copies]
-    leaks = [(i, j, s) for i, j, s in [*pairs, *close] if rows.crosses(i, j)]
     return Audit(
         data=opened.name,
         classes=rows.counts(),
@@ -178,8 +194,8 @@ def audit(
         ],
         odd=[rows.finding(i, f"{rows.where(i)} is blank") for i in blank] + _rare(rows),
         duplicates=[rows.twin(i, j, s, "has the same bytes as") for i, j, s in pairs],
-        near_duplicates=[rows.twin(i, j, s, "looks like a copy of") for i, j, s in close],
-        leakage=[rows.leak(i, j, s) for i, j, s in leaks],
+        near_duplicates=[rows.twin(i, j, s, "looks like a copy of") for i, j, s in duplicates.leading(alike)],
+        leakage=[rows.leak(i, j, s) for i, j, s in duplicates.leaks([*pairs, *alike], rows.trained)],
         label_suspects=_suspects(rows, features, seed),
         shifts=_splits(rows, features, seed) + _shortcuts(rows, looks, seed),
         notes=notes,
@@ -235,14 +251,13 @@ class _Rows:
             words += f", under another label ({self.label(row)}, {self.label(other)})"
         return self.finding(row, words, same_as=self.place(other), similarity=round(similarity, 5))
 
-    def crosses(self, row: int, other: int) -> bool:
-        """Whether one of the two is trained on and the other is judged by."""
-        return (self.places[row][0].name == TRAIN) != (self.places[other][0].name == TRAIN)
+    def trained(self, row: int) -> bool:
+        """Whether the row is learned from."""
+        return self.places[row][0].name == TRAIN
 
-    def leak(self, row: int, other: int, similarity: float) -> Finding:
-        judged, trained = (other, row) if self.places[row][0].name == TRAIN else (row, other)
+    def leak(self, judged: int, trained: int, similarity: float) -> Finding:
         words = f"{self.where(judged)} ({self.places[judged][0].name}) is in train too: {self.where(trained)}"
-        kind = "exact" if similarity == 1.0 else "near"
+        kind = "exact" if self.digests[judged] == self.digests[trained] else "near"
         return self.finding(judged, words, same_as=self.place(trained), similarity=round(similarity, 5), kind=kind)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -314,13 +329,14 @@ def _best_here(registry: Registry) -> str | None:
 
 
 def _near(looks: list[Look | None], features: Tensor | None, skip: set[int]) -> list[tuple[int, int, float]]:
+    """Pairs by thumbnails and by features; one pair may come from both."""
     pairs: list[tuple[int, int, float]] = []
     if all(look is not None for look in looks):
         thumbnails = np.stack([look.thumbnail.ravel() for look in looks if look is not None])
         pairs += duplicates.near(thumbnails, "thumbnail", skip=skip)
     if features is not None:
         pairs += duplicates.near(features.numpy(), "features", skip=skip)
-    return duplicates.leading(pairs)
+    return pairs
 
 
 def _rare(rows: _Rows) -> list[Finding]:

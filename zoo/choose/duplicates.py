@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,9 @@ def exact(digests: list[str]) -> list[tuple[int, int]]:
 def near(vectors: np.ndarray, kind: str, *, skip: set[int]) -> list[tuple[int, int, float]]:
     """(later, earlier, similarity) of rows far closer to each other than neighbours in this data set usually are.
 
+    Of a row's pairs there is the one with its earliest partner, and those that join groups that were apart so far: as
+    many as needed to say what belongs together, fewer than two for each row.
+
     Args:
         vectors: (N, D) thumbnails or features.
         kind: "thumbnail" (compared by correlation) or "features" (by cosine of standardised features).
@@ -41,11 +44,18 @@ def near(vectors: np.ndarray, kind: str, *, skip: set[int]) -> list[tuple[int, i
     unit = _unit(vectors[rows], kind)
     nearest = np.concatenate([part.max(axis=1) for _, part in _similarities(unit)])
     limit = min(MOST[kind], NEAR * float(np.median(1 - nearest)))
-    found = []
+    found, group = [], np.arange(len(rows))
     for start, part in _similarities(unit):
-        for i, j in np.argwhere(1 - part <= max(limit, 1e-7)):
-            if start + i > j:
-                found.append((int(rows[start + i]), int(rows[j]), float(part[i, j])))
+        alike = 1 - part <= max(limit, 1e-7)
+        for i in np.flatnonzero(alike.any(axis=1)):
+            partners = np.flatnonzero(alike[i, : start + i])
+            joined, firsts = np.unique(group[partners], return_index=True)
+            for j in partners[np.sort(firsts)]:
+                found.append((int(rows[start + i]), int(rows[j]), min(1.0, float(part[i, j]))))
+            if len(joined) > 1:
+                group[np.isin(group, joined)] = joined[0]
+            if len(joined):
+                group[start + i] = joined[0]
     return found
 
 
@@ -56,6 +66,40 @@ def leading(pairs: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]
         if later not in best or earlier < best[later][0]:
             best[later] = (earlier, similarity)
     return [(later, earlier, similarity) for later, (earlier, similarity) in sorted(best.items())]
+
+
+def leaks(pairs: list[tuple[int, int, float]], trained: Callable[[int], bool]) -> list[tuple[int, int, float]]:
+    """(judged row, row learned from, similarity) of each row not learned from whose group holds one that is.
+
+    Pairs are joined from the most alike on (Kruskal), so the similarity is that of the weakest pair on the best way
+    from one row to the other.
+
+    Args:
+        pairs: exact and near ones, in any order of rows.
+        trained: whether a row is learned from.
+    """
+    group: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
+    learned: dict[int, int | None] = {}
+    found = []
+    for i, j, similarity in sorted(pairs, key=lambda pair: -pair[2]):
+        for row in (i, j):
+            if row not in group:
+                group[row], members[row], learned[row] = row, [row], row if trained(row) else None
+        one, other = group[i], group[j]
+        if one == other:
+            continue
+        for judged, holder, end in ((one, other, j), (other, one, i)):
+            source = end if trained(end) else learned[holder]
+            if learned[judged] is None and source is not None:
+                found += [(row, source, similarity) for row in members[judged]]
+        if len(members[one]) < len(members[other]):
+            one, other = other, one
+        members[one] += members[other]
+        group.update(dict.fromkeys(members.pop(other), one))
+        known = [row for row in (learned[one], learned[other]) if row is not None]
+        learned[one] = min(known, default=None)
+    return sorted(found)
 
 
 def _unit(vectors: np.ndarray, kind: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import click
 
 from zoo.cli.options import open_registry
 from zoo.cli.output import Output, count, modes, size
+from zoo.errors import ZooError
 from zoo.settings import Settings
 
 if TYPE_CHECKING:
@@ -116,10 +117,19 @@ def audit_verb(settings: Settings, data: str, device: str, fix_list: Path | None
     Nothing is changed.
     """
     registry = open_registry(settings, out)
-    from zoo.choose.audit import audit
+    from zoo.choose.audit import audit, check_fix_list
 
+    if fix_list is not None:
+        check_fix_list(fix_list)
     with out.progress() as told:
         found = audit(data, accelerator=device, registry=registry, progress=told, **given)
+    if not out.json:
+        out.data(None, lambda console: console.print(str(found)))
     if fix_list is not None:
-        out.note(f"written: {found.fix_list(fix_list)}")
-    out.data(found.as_json(), lambda console: console.print(str(found)))
+        try:
+            out.note(f"written: {found.fix_list(fix_list)}")
+        except ZooError as error:  # what was found is not lost
+            error.facts.update(found.as_json())
+            raise
+    if out.json:
+        out.data(found.as_json(), lambda console: None)
