@@ -209,7 +209,7 @@ def test_they_are_named_where_they_could_explain(
 
 
 def test_damaged_metadata_are_named_where_a_plugin_is_missing(torn: Path) -> None:
-    done = zoo("list", "--plugin", "lora", site=[torn])
+    done = zoo("list", "--plugin", "absent", site=[torn])
     assert done.returncode == 3
     assert "The plugin 'zoo-damaged' failed (zoo-damaged 0.1): find: its entry_points.txt cannot be read" in done.stderr
 

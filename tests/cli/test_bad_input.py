@@ -111,7 +111,7 @@ class TestFolders:
     def test_a_class_that_cannot_be_read_at_all(self, refused: Refused, photos: Path) -> None:
         for path in (photos / "red").iterdir():
             path.write_bytes(b"no picture")
-        refused(7, "data", "fit", photos, *TINY, "--skip-bad", says=("class 'red'", "Mend its images"))
+        refused(7, "data", "fit", photos, *TINY, "--skip-bad", says=("class 'red'", "Mend its files"))
 
     def test_no_such_folder(self, refused: Refused, photos: Path) -> None:
         refused(3, "not-found", "fit", photos.parent / "fotos", *TINY, says=("fotos", f"Did you mean {photos}"))
@@ -374,7 +374,7 @@ def _wait_for(mark: Path, process: subprocess.Popen[str]) -> None:
 
 class TestUse:
     def test_a_picture_that_is_not_there(self, refused: Refused, run: Path, photos: Path) -> None:
-        refused(3, "not-found", "predict", run, "missing.jpg", says=("missing.jpg", "Give the path of a picture"))
+        refused(3, "not-found", "predict", run, "missing.jpg", says=("missing.jpg", "Give the path of a sample"))
         near = str(photos / "red" / "01.png")
         refused(3, "not-found", "predict", run, near[:-1], says=(near[:-1], f"Did you mean {near}"))
 

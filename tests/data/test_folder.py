@@ -169,7 +169,7 @@ def test_only_ten_of_many_are_listed(folder) -> None:
 def test_one_file_under_two_labels_is_noted(folder) -> None:
     shutil.copy(folder / "ants" / "0.jpg", folder / "bees" / "copy.jpg")
     (note,) = open_data(folder).notes
-    assert note.startswith("1 files")
+    assert note.startswith("1 file has")
     assert "copy.jpg (bees)" in note
 
 
