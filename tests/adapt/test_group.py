@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.adapt.group import ALONE, Group
+from zoo.adapt.group import ALONE, Group, LostError, _lost
 from zoo.adapt.stepper import labelled_share
 
 PROGRAM = '''
@@ -310,6 +310,26 @@ def test_alone_everything_stays_with_this_process() -> None:
     assert not ALONE.together
     assert ALONE.each(3) == [3]
     assert not ALONE.repeats(1)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:45171", True),
+        ("[/gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:2: Connection reset by peer", True),
+        ("[/gloo/transport/tcp/pair.cc:399] writev [127.0.0.1]:23: Broken pipe", True),
+        ("[/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation to complete", True),
+        ("NCCL error: remote process exited or there was a network error", True),
+        ("[enforce fail at /gloo/transport/tcp/pair.cc:446] op.preamble.length <= op.nbytes. 8 vs 4", False),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", False),
+        ("The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 0", False),
+    ],
+)
+def test_only_an_ended_connection_says_that_a_process_ended(said: str, lost: bool) -> None:
+    with pytest.raises(RuntimeError if not lost else LostError) as caught, _lost():
+        raise RuntimeError(said)
+    assert isinstance(caught.value, LostError) == lost
+    assert said in (caught.value.why if lost else str(caught.value))
 
 
 def test_labels_count_by_how_many_there_are() -> None:

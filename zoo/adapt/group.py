@@ -28,6 +28,9 @@ _PATIENCE: Final = datetime.timedelta(days=1)
 #: Numbers of one message of gradients.
 _BUCKET: Final = 1 << 23
 
+#: Words of errors that say that another process has gone.
+_ENDED: Final = ("connect", "broken pipe", "timed out", "timeout", "socket", "remote process exited")
+
 _apart: ContextVar[bool] = ContextVar("_apart", default=False)
 
 
@@ -325,7 +328,17 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not _is_lost(error):
+            raise
         raise LostError("another process of this fit has ended", why=str(error).partition("\n")[0][:200]) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """gloo has no type of its own for a connection that ended, only words; nor has NCCL."""
+    dist = torch.distributed
+    return isinstance(error, (dist.DistNetworkError, dist.DistStoreError)) or any(
+        word in str(error).lower() for word in _ENDED
+    )
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
