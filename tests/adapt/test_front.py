@@ -50,6 +50,14 @@ class Gated(Skipping):
         return self.fc((late + self.layer2.gate * early).mean(dim=(2, 3)))
 
 
+class Dropping(Skipping):
+    """Drops out by itself between stem and layer1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.dropout(self.stem(x), 0.5, self.training)
+        return self.fc(self.layer2(self.layer1(x)).mean(dim=(2, 3)))
+
+
 class Tokens(nn.Module):
     """As a transformer: positions are added between the stem and the blocks, and blocks are a list."""
 
@@ -154,6 +162,14 @@ class TestUnfit:
         front, _ = cut(Gated(), stage)
         assert front.fits(pictures(), PLACEMENTS[0]) == (stage == "stem")
 
+    @pytest.mark.parametrize("stage", ["stem", "layer1"])
+    def test_what_drops_out_between_stages(self, stage: str) -> None:
+        front, made = cut(Dropping(), stage)
+        before = torch.get_rng_state()
+        assert front.fits(pictures(), PLACEMENTS[0]) == (stage == "stem")
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not any(module.training for module in made.backbone.module.modules())
+
     def test_a_modules_own_forward_is_kept(self) -> None:
         """As a wrapper of another library sets it, on the object."""
         module = Tiny()
@@ -203,7 +219,7 @@ def made(kind: type) -> nn.Module:
 @pytest.mark.parametrize(
     ("kind", "freeze", "precision"),
     [(Tiny, "stem", "fp32"), (Tiny, "stem", "bf16"), (Tiny, "all", "bf16"), (Tokens, "stem", "fp32"),
-     (Skipping, "layer1", "fp32"), (Gated, "layer1", "fp32")],
+     (Skipping, "layer1", "fp32"), (Gated, "layer1", "fp32"), (Dropping, "layer1", "fp32")],
 )  # fmt: skip
 def test_the_same_student_bit_for_bit(kind: type, freeze: str, precision: str, data: Any) -> None:
     """53 rows in batches of 8; where the network cannot be cut, nothing is kept."""

@@ -66,23 +66,29 @@ class Front:
     def reads(self, x: Any, placement: Placement) -> Tensor:
         """What the front gives for a batch."""
         with running_in_eval(self._network), placement.autocast():
-            if self._end is None:
-                return self._network.features(x)
-            found: list[Any] = []
-            with _hooked(self._end, lambda module, inputs, output: found.append(output)):
-                self._network.features(x)
+            return self._read(x)
+
+    def _read(self, x: Any) -> Tensor:
+        if self._end is None:
+            return self._network.features(x)
+        found: list[Any] = []
+        with _hooked(self._end, lambda module, inputs, output: found.append(output)):
+            self._network.features(x)
         if len(found) != 1 or not isinstance(found[0], Tensor) or found[0].ndim < 2:
             raise _Unfit
         return found[0]
 
     def fits(self, x: Any, placement: Placement) -> bool:
-        """Whether the rest gives the same features, bit for bit, for what is kept of this batch as for the batch."""
+        """Whether the rest gives the same features, bit for bit, for what is kept of this batch as for the batch, and
+        what is kept is what a step would see."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             return False
         try:
             with running_in_eval(self._network), torch.no_grad(), placement.autocast(), self._noted():
                 expected = self._network.features(x)
             kept = self.reads(x, placement)
+            if not torch.equal(self._reads_in_training(x, placement), kept):
+                return False
             self._input, self._dtype = x.shape, kept.dtype
             if kept.ndim == 4 and kept.is_contiguous(memory_format=torch.channels_last):
                 self._format = torch.channels_last
@@ -94,6 +100,16 @@ class Front:
             return True
         except Exception:  # a network that does not work this way is run as it is
             return False
+
+    @torch.no_grad()
+    def _reads_in_training(self, x: Any, placement: Placement) -> Tensor:
+        """What the front gives in a step, where the modules around it train: they may drop out by themselves."""
+        whole = self._network.module
+        around = [module for module in whole.modules() if self._end in list(module.modules())[1:]]
+        with running_in_eval(whole), running_in_eval(self._network), placement.autocast(), torch.random.fork_rng():
+            for module in around:
+                module.training = True
+            return self._read(x)
 
     def keep(
         self,
