@@ -9,7 +9,7 @@ from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from zoo.choose.compare import fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
+from zoo.choose.compare import first_alike, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
 from zoo.data.task import Task
 from zoo.errors import DataError
 
@@ -27,6 +27,18 @@ def test_folds_deal_classes_out_as_scikit_learn_does() -> None:
             assert mine[code] in sizes
     assert (fold == fold_of_rows(codes, CLASSES, 5, seed=0)).all()
     assert (fold != fold_of_rows(codes, CLASSES, 5, seed=1)).any()
+
+
+def test_copies_are_in_one_fold() -> None:
+    names = [f"{number}" for number in range(30)]
+    first = first_alike(names + names[::-1] + names[:3])
+    codes = np.concatenate([np.arange(30) % 3, np.arange(29, -1, -1) % 3, np.arange(3)])
+    fold = fold_of_rows(codes, CLASSES, 5, seed=0, first=first)
+    assert (fold == fold[first]).all()
+    assert np.bincount(fold[:30]).tolist() == [6] * 5
+    assert (fold[:30] == fold_of_rows(codes[:30], CLASSES, 5, seed=0)).all()
+    with pytest.raises(DataError, match="3 different rows"):
+        fold_of_rows(codes[:30], CLASSES, 5, seed=0, first=np.arange(30) % 3)
 
 
 @pytest.mark.parametrize(("codes", "folds"), [([0, 1, 2], 5), ([0, 1, 2], 2)])

@@ -11,7 +11,7 @@ import pytest
 
 import zoo
 from zoo.adapt.features import FeatureStore
-from zoo.choose import compare
+from zoo.choose import compare, rank
 from zoo.errors import DataError, NotFoundError, UsageError
 
 Publish = Callable[[str, float], None]
@@ -101,6 +101,34 @@ def test_of_many_rows_a_sample_is_ranked_on(colours: tuple[np.ndarray, np.ndarra
     assert [row.rows for row in ranking] == [60, 60]
     assert ranking[0].score > 0.8 > ranking[1].score
     assert "60 of 96 training rows are ranked on, a seeded sample" in ranking.notes
+
+
+def test_copies_are_in_one_fold(published: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    published("good", 1.0)
+    seen: list[np.ndarray] = []
+    judge = rank.out_of_fold
+    monkeypatch.setattr(rank, "out_of_fold", lambda *given: (seen.extend(given[1:4:2]), judge(*given))[1])
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+    numbers = np.arange(60.0)  # by which a picture is known again
+    order = random.permutation(np.arange(60).repeat(4))
+    ranking = zoo.rank("tiny.good", (pictures[order], numbers[order]))
+    known, fold = seen[0].ravel(), seen[1]
+    assert all(len(np.unique(fold[known == number])) == 1 for number in np.unique(known))
+    copies = 192 - len(np.unique(known))
+    assert any(f"{copies} of 192 training rows are exact copies of others: they are" in n for n in ranking.notes)
+
+
+def test_groups_are_noted(published: Publish, photos: Path, tmp_path: Path) -> None:
+    published("good", 1.0)
+    table = tmp_path / "table.csv"
+    files = sorted(photos.rglob("*.png"))
+    lines = [f"{file},{file.parent.name},{number % 6}" for number, file in enumerate(files)]
+    table.write_text("\n".join(["path,label,who", *lines]) + "\n")
+    assert compare.GROUPED in zoo.rank("tiny.good", table, group_by="who", folds=2).notes
+    assert compare.GROUPED not in zoo.rank("tiny.good", table, folds=2).notes
+    learner = zoo.compose("tiny.good", "linear-probe").fit(table, group_by="who", guard=True)
+    assert compare.GROUPED in learner.evaluation.guard["notes"]
 
 
 @pytest.mark.usefixtures("three")

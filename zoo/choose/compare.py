@@ -22,24 +22,53 @@ FIRST: Final = 500
 #: Most rows that candidates are tried on: an accuracy is then sure to 0.35 %, and no candidate needs a pass over all.
 MOST: Final = 20_000
 
+#: What is said where rows belong together.
+GROUPED: Final = "rows of one group are alike: intervals and tests that count rows are too narrow"
+
 
 def fold_of_rows(
-    targets: np.ndarray, task: Task, folds: int, seed: int, groups: np.ndarray | None = None
+    targets: np.ndarray,
+    task: Task,
+    folds: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    first: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fold (N,) of each row, -1 = never held out; classes are dealt out evenly, groups whole.
 
+    Args:
+        targets: (N,), or (N, C) of several numbers.
+        task: what they mean.
+        folds: at least 2.
+        seed: of the order in which rows are dealt.
+        groups: (N,) rows of one number are in one fold.
+        first: (N,) of `first_alike`: copies are in the fold of the first of them. Not looked at where there are groups.
+
     Raises:
-        DataError: fewer rows than folds, or no class with two rows.
+        DataError: fewer different rows than folds, or no class with two.
     """
     codes = targets if task.kind == CLASSES else np.zeros(len(targets), dtype=np.int64)
-    if len(codes) < folds:
-        raise DataError(f"{len(codes)} rows are too few for {folds} folds", hint="Give more rows, or fewer folds.")
     if groups is not None:
+        if len(codes) < folds:
+            raise _too_few(len(codes), folds)
         return grouped_folds(targets, groups, task, folds, seed)
-    found = stratified_folds(codes, folds, seed)
+    once, place = np.unique(np.arange(len(codes)) if first is None else first, return_inverse=True)
+    if len(once) < folds:
+        raise _too_few(len(once), folds)
+    found = stratified_folds(codes[once], folds, seed)[place]
     if (found < 0).all():
         raise DataError("every class has one row only", hint="Give two labelled rows a class, better ten or more.")
     return found
+
+
+def _too_few(rows: int, folds: int) -> DataError:
+    return DataError(f"{rows} different rows are too few for {folds} folds", hint="Give more rows, or fewer folds.")
+
+
+def first_alike(digests: list[str]) -> np.ndarray:
+    """Position (N,) of the first row that has the same digest."""
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(digest, row) for row, digest in enumerate(digests)], dtype=np.int64)
 
 
 def out_of_fold(features: Tensor, targets: np.ndarray, task: Task, fold: np.ndarray, seed: int) -> Tensor:

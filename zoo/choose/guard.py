@@ -18,7 +18,7 @@ from zoo.adapt.source import NamedSource
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import target_columns
 from zoo.catalog.tables import counted
-from zoo.choose.compare import LEVEL, holm, paired_p, row_errors
+from zoo.choose.compare import GROUPED, LEVEL, holm, paired_p, row_errors
 from zoo.choose.raw import raw_numbers
 from zoo.data.dataset import Split
 from zoo.data.task import CLASSES, REGRESSION, Task
@@ -70,7 +70,7 @@ class Guard:
         n: rows that all were judged by.
         baselines: all of them, best first.
         advice: what to do.
-        notes: what could not be compared, and why.
+        notes: what could not be compared, and why; what makes the verdict less sure than it looks.
     """
 
     verdict: str
@@ -135,6 +135,8 @@ def guard(
     notes: list[str] = []
     if leaked := len(set(learned.digests()) & set(test.digests())):
         notes.append(f"{leaked} of {len(test)} rows were learned from: this verdict is too good")
+    if test.groups is not None or learned.groups is not None:
+        notes.append(GROUPED)
     errors = row_errors(outputs.double(), targets, task)
     made = _baselines(learner, learned, test, scratch, notes, progress)
     p_values = holm([paired_p(errors, other) for other in made.values()])

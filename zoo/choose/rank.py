@@ -20,7 +20,18 @@ from zoo.adapt.source import NamedSource
 from zoo.adapt.targets import target_columns
 from zoo.choose import compare
 from zoo.choose.candidates import Candidate, candidates
-from zoo.choose.compare import LEVEL, fold_of_rows, holm, nested_order, out_of_fold, paired_p, rounds, row_errors
+from zoo.choose.compare import (
+    GROUPED,
+    LEVEL,
+    first_alike,
+    fold_of_rows,
+    holm,
+    nested_order,
+    out_of_fold,
+    paired_p,
+    rounds,
+    row_errors,
+)
 from zoo.choose.ranking import Ranked, Ranking
 from zoo.choose.scores import h_score, knn_accuracy, leep, log_me
 from zoo.choose.sharing import Attempts, Trial, join
@@ -108,6 +119,8 @@ def rank(
         say(text)
     train = choose(opened, None, seed=seed).train
     assert train.task is not None
+    for text in _alike(train):
+        say(text)
     _say_pulls(chosen, say)
     trier = _Trier(train.task, placement, registry, store or shared_store(), seed, folds, progress)
     attempts: Attempts = _Alone(trier, say)
@@ -125,6 +138,21 @@ def rank(
     rows = _race(train, chosen, trier, halving, say, attempts)
     measure = {CLASSES: "accuracy", MULTI_LABEL: "f1"}.get(train.task.kind, "r2")
     return Ranking(rows, data=opened.name, measure=measure, notes=notes)
+
+
+def _alike(train: Split) -> list[str]:
+    """What the user should know where rows are not independent."""
+    found = []
+    first = first_alike(train.digests())
+    if copies := int((first != np.arange(len(first))).sum()):
+        told = f"{copies:,} of {len(train):,} training rows are exact copies of others"
+        if train.groups is None:
+            found.append(f"{told}: they are in one fold, but tests count them as rows (zoo audit lists them)")
+        elif (train.groups != train.groups[first]).any():
+            found.append(f"{told}, some in other groups: scores are too good (zoo audit lists them)")
+    if train.groups is not None:
+        found.append(GROUPED)
+    return found
 
 
 def _say_pulls(chosen: list[Candidate], say: Callable[[str], None]) -> None:
@@ -232,7 +260,7 @@ class _Trier:
         network = source.network(self.progress).to(self.placement.device)
         features, speed = self._features(network, part, weights.name)
         targets = np.asarray(part.targets)
-        fold = fold_of_rows(targets, self.task, self.folds, self.seed, part.groups)
+        fold = fold_of_rows(targets, self.task, self.folds, self.seed, part.groups, first_alike(part.digests()))
         held = fold >= 0
         outputs = out_of_fold(features, targets, self.task, fold, self.seed)
         seen = evaluate(outputs[held], targets[held], self.task, split="train")
