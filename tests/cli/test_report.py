@@ -20,6 +20,8 @@ def test_catalog_says_what_it_wrote(cli: Callable[..., Any]) -> None:
     Path("mine.html").write_text("<p>mine")
     assert cli("catalog", "mine.html").code == 2
     assert Path("mine.html").read_text() == "<p>mine"
+    assert cli("catalog", "mine.html/c.html").code == 6
+    assert Path("mine.html").read_text() == "<p>mine"
 
 
 @pytest.mark.usefixtures("tiny_plugin")
@@ -51,6 +53,7 @@ def test_report_refuses_what_it_cannot_do(cli: Callable[..., Any], photos: Path)
     for args, code in (
         (("-o", "mine.html"), 2),
         (("-o", "run"), 2),
+        (("-o", "mine.html/r.html", "--map", "none", "--explain", "0", "--no-audit"), 6),
         (("--map", "umap"), 2),
         (("--explain", "-1"), 2),
         (("--data", "nowhere"), 3),

@@ -82,6 +82,19 @@ def test_it_has_every_backbone_and_what_is_known_of_it(page: Path) -> None:
     assert "allows no commercial use" in restricted[4]
 
 
+def test_figure_and_licence_are_of_the_same_weights(page: Path) -> None:
+    rows = {row[0]: row for row in Rows(page.read_text()).rows}
+    checked = 0
+    for spec in zoo.list_backbones():
+        scored = [one for one in zoo.list_weights(f"{spec.name}.*") if "top1" in one.metrics]
+        if scored:
+            most = max(one.metrics["top1"] for one in scored)
+            licences = {one.license or "-" for one in scored if one.metrics["top1"] == most}
+            assert rows[spec.name][4].split(" (")[0] in licences, spec.name
+            checked += 1
+    assert checked > 100
+
+
 def test_it_asks_for_nothing_and_names_are_text(page: Path) -> None:
     text = page.read_text()
     elements = Rows(text).elements

@@ -12,7 +12,7 @@ import torch
 
 import zoo
 from zoo.data.preprocess import reader
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import DiskError, TrainingError, UsageError
 from zoo.report.export import export
 
 
@@ -102,12 +102,38 @@ def test_refusals_leave_nothing(photos_once: Any, tmp_path: Path, monkeypatch: p
     (tmp_path / "there.pt2").write_text("mine")
     with pytest.raises(UsageError, match="exists"):
         export(learner, tmp_path / "there.pt2")
+    (tmp_path / "other.pt2.json").write_text("mine")
+    with pytest.raises(UsageError, match=r"other\.pt2\.json exists"):
+        export(learner, tmp_path / "other.pt2")
+    assert (tmp_path / "other.pt2.json").read_text() == "mine"
+    with pytest.raises(DiskError, match="cannot write"):
+        export(learner, tmp_path / "there.pt2" / "net.pt2")
     with pytest.raises(UsageError, match="features are read at"):
         export(fitted("source_cnn", photos_once, tap=learner.model.backbone.taps()[0]), tmp_path / "net.pt2")
     monkeypatch.setattr("zoo.report.export.PARITY", -1.0)
     with pytest.raises(TrainingError, match="answers otherwise"):
         export(learner, tmp_path / "net.pt2")
-    assert [path.name for path in tmp_path.iterdir()] == ["there.pt2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.pt2.json", "there.pt2"]
+
+
+def test_parity_is_relative_and_difference_is_not(
+    photos_once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = fitted("source_cnn", photos_once)
+    head = learner.model.head.weight
+    with torch.no_grad():
+        head.mul_(1000 / learner.outputs(zoo.data.open.open_data(photos_once).held_out).abs().max())
+    monkeypatch.setattr("zoo.report.export.PARITY", 1.0)
+    monkeypatch.setattr("zoo.report.export._write_torch", lambda learner, module, path: _shifted(module, path))
+    done = export(learner, tmp_path / "net.pt2")
+    facts = json.loads(done.sidecar.read_text())
+    assert facts["difference"] == done.difference == pytest.approx(0.5, abs=0.01)
+    assert facts["parity"] == done.parity < 0.5 * done.difference
+
+
+def _shifted(module: torch.nn.Module, path: Path) -> Any:
+    path.write_text("")
+    return lambda x: module(x) + 0.5
 
 
 def test_a_missing_package_is_said(photos_once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

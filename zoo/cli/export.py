@@ -36,8 +36,8 @@ def export_verb(settings: Settings, run: str | Path, path: Path, format: str | N
     out.data(
         facts,
         lambda console: console.print(
-            f"{done.path} ({done.format}): outputs differ by {done.parity:.1e} at most; preprocessing and classes in "
-            f"{done.sidecar}"
+            f"{done.path} ({done.format}): outputs differ by {done.difference:.1e} at most, {done.parity:.1e} of the "
+            f"largest where that is above 1; preprocessing and classes in {done.sidecar}"
         ),
     )
 

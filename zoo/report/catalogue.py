@@ -64,7 +64,8 @@ def _row(spec: Backbone, registry: Registry) -> dict[str, Any]:
     taken = registry.default_weights(spec)
     shown = taken or (held[0] if held else None)
     best = max((one for one in held if "top1" in one.metrics), key=lambda one: one.metrics["top1"], default=None)
-    license = shown.license if shown else None
+    told = best or shown  # a figure and a licence in one row are of the same weights
+    license = told.license if told else None
     return {
         "name": spec.name,
         "family": spec.family,
@@ -79,11 +80,12 @@ def _row(spec: Backbone, registry: Registry) -> dict[str, Any]:
         "pixels": _pixels(spec),
         "top1": None if best is None else float(best.metrics["top1"]),
         "best": best.name if best else "",
+        "licensed": told.name if told else "",
         "weights": shown.tag if shown else "",
         "more": max(0, len(held) - 1),
         "count": len(held),
         "license": license or "",
-        "warning": licenses.warning(license) if shown else None,
+        "warning": licenses.warning(license) if told else None,
         "names": _text(spec, held),
     }
 

@@ -24,11 +24,12 @@ from zoo.data.preprocess import describe
 from zoo.errors import TrainingError, UsageError
 from zoo.models.network import pool
 from zoo.models.tensors import write_tensors
+from zoo.weights.files import disk_errors
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
 
-#: The largest difference of an output that is taken for equal, against outputs of usual size.
+#: The largest difference of an output that is taken for equal, as a part of the largest output where that is above 1.
 PARITY: Final = 1e-4
 #: Sizes of the batches that are compared: the number of rows must be free.
 _BATCHES: Final = (1, 3)
@@ -41,13 +42,16 @@ class Exported:
     Attributes:
         path: the file or folder.
         format: "onnx", "torch" or "timm".
-        parity: the largest difference between its outputs and the learner's, in fp32.
+        parity: the largest difference between its outputs and the learner's, in fp32, as a part of the largest output
+            where that is above 1.
+        difference: the same in the outputs' own unit.
         sidecar: a JSON file beside it (in the folder, for timm): input, preprocessing, classes, licence.
     """
 
     path: Path
     format: str
     parity: float
+    difference: float
     sidecar: Path
 
 
@@ -61,7 +65,9 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
             None = by the path's ending: .onnx, .pt2, else timm.
 
     Raises:
-        UsageError: the path exists, the composition cannot be written in this format, or a package is absent.
+        UsageError: the path or its sidecar exists, the composition cannot be written in this format, or a package is
+            absent.
+        DiskError: it cannot be written there.
         TrainingError: the written network answers otherwise than the learner; nothing is left behind.
     """
     path = Path(path)
@@ -73,23 +79,27 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
     }
     if format not in writers:
         raise UsageError(f"no format {format!r}", hint=f"One of: {', '.join(writers)}.")
-    if path.exists():
-        raise UsageError(f"{path} exists", hint="Choose another name.")
+    beside = path / "zoo.json" if format == "timm" else path.with_name(f"{path.name}.json")
+    for place in (path, beside):
+        with disk_errors("read", place):
+            taken = os.path.lexists(place)
+        if taken:
+            raise UsageError(f"{place} exists", hint="Choose another name.")
     module = plain(learner)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+    with disk_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent)
+    with parts as folder:
         part = Path(folder) / path.name
         run = writers[format](learner, module, part)
-        parity = _parity(learner, run)
-        facts = {**_facts(learner), "format": format, "parity": parity}
+        parity, difference = _parity(learner, run)
+        facts = {**_facts(learner), "format": format, "parity": parity, "difference": difference}
         sidecar = Path(folder) / f"{path.name}.json" if format != "timm" else part / "zoo.json"
         sidecar.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if format != "timm":
-            os.replace(sidecar, path.with_name(sidecar.name))
+            os.replace(sidecar, beside)
         os.replace(part, path)
-    return Exported(
-        path, format, parity, path / "zoo.json" if format == "timm" else path.with_name(f"{path.name}.json")
-    )
+    return Exported(path, format, parity, difference, beside)
 
 
 def plain(learner: Learner) -> nn.Module:
@@ -136,10 +146,10 @@ def _example(learner: Learner, rows: int) -> Tensor:
     return torch.randn((rows, *shape), generator=torch.Generator().manual_seed(rows))
 
 
-def _parity(learner: Learner, run: Callable[[Tensor], Tensor]) -> float:
-    """The largest difference to the learner's own answers, in fp32."""
+def _parity(learner: Learner, run: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """The largest difference to the learner's own answers, in fp32: to the largest answer above 1, and as it is."""
     model, device = learner.model.eval(), learner.placement.device
-    worst = 0.0
+    worst = apart = 0.0
     with torch.inference_mode():
         for rows in _BATCHES:
             x = _example(learner, rows)
@@ -151,14 +161,16 @@ def _parity(learner: Learner, run: Callable[[Tensor], Tensor]) -> float:
                     hint="Keep the saved run: zoo.load reads it anywhere.",
                 )
             scale = max(1.0, float(expected.abs().max()))
-            worst = max(worst, float((found - expected).abs().max()) / scale)
+            difference = float((found - expected).abs().max())
+            worst, apart = max(worst, difference / scale), max(apart, difference)
     if not worst <= PARITY:
         raise TrainingError(
-            f"the exported network answers otherwise than the learner: by {worst:.2g}, {PARITY:g} is allowed",
+            f"the exported network answers otherwise than the learner: by {worst:.2g} of its largest output, "
+            f"{PARITY:g} is allowed",
             why="Something stands between the features and the classifier of this architecture.",
             hint="Keep the saved run: zoo.load reads it anywhere.",
         )
-    return worst
+    return worst, apart
 
 
 def _facts(learner: Learner) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from zoo import __version__
 from zoo.atomic import write_atomically
 from zoo.errors import UsageError
+from zoo.weights.files import disk_errors
 
 #: What every page of ours says early on; only such a file is overwritten.
 MARK: Final = '<meta name="generator" content="zoo '
@@ -62,13 +63,15 @@ def check_place(path: Path) -> None:
 
     Raises:
         UsageError: something else is there.
+        DiskError: what is there cannot be read.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="Name a file, for instance report.html.")
-    if path.exists():
-        with path.open("rb") as file:
-            if MARK.encode() not in file.read(2048):
-                raise UsageError(f"{path} exists and is no page of zoo's", hint="Choose another name.")
+    with disk_errors("read", path):
+        if path.exists():
+            with path.open("rb") as file:
+                if MARK.encode() not in file.read(2048):
+                    raise UsageError(f"{path} exists and is no page of zoo's", hint="Choose another name.")
 
 
 def write_page(path: Path, text: str) -> Path:
@@ -76,10 +79,11 @@ def write_page(path: Path, text: str) -> Path:
 
     Raises:
         UsageError: something else is there.
+        DiskError: it cannot be written there.
     """
     check_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode("utf-8", "backslashreplace"))  # a file's name may be no text
+    with disk_errors("write", path):
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))  # a file's name may be no text
     return path
 
 
