@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -320,10 +321,64 @@ class TestPaths:
             ("https://example.org/a/b/c", "https://example.org/a/b/c"),
             ("train/val and 1/2", "train/val and 1/2"),
             ("digits", "digits"),
+            ("file:///home/jane/x/y.jpg", "y.jpg"),
+            ("seen at file:///home/Jane Doe/x/y.jpg, twice", "seen at y.jpg, twice"),
+            ("ants:/home/jane/x", "ants:x"),
+            ("../../home/jane/priv/x", "x"),
+            ("of ../Jane Doe/priv/x.png", "of x.png"),
+            (r"C:\Users\Jane Doe\x\a.jpg", "a.jpg"),
+            (r"seen at C:\Users\Jane Doe\x\a.jpg, twice", "seen at a.jpg, twice"),
+            (r"on \\clinic\Jane Doe\a.jpg", "on a.jpg"),
+            ("/data/O'Brien/photos/x.jpg", "x.jpg"),
+            ("twice: '/data/O'Brien/photos/x.jpg'", "twice: 'x.jpg'"),
+            ("'/data/Jane/x.jpg' and '/data/Joe/y.jpg'", "'x.jpg' and 'y.jpg'"),
+            ("in /data/Doe, Jane (2)/x.jpg", "in x.jpg"),
+            ("see ~/Jane/x.jpg", "see x.jpg"),
+            ("https://h/x.safetensors?token=SECRET", "https://h/x.safetensors"),
+            ("from https://jane:SECRET@h.org/x/y#SECRET twice", "from https://h.org/x/y twice"),
+            ("read /data/a and 1/2 of all", "read 2 of all"),
         ],
     )
     def test_text(self, before: str, after: str) -> None:
         assert without_paths({"a": [before, 1, None]}) == {"a": [after, 1, None]}
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("in /Jane/my: x; 'y', z/a b/c.png, twice", "in c.png, twice"),
+            ("in /Jane/my: x; 'y', z", "in my: x; 'y', z"),
+            ("in /Jane/my: x; 'y', z/c.png and more", "in c.png and more"),
+        ],
+    )
+    def test_a_known_folder_whatever_its_name(self, before: str, after: str) -> None:
+        assert without_paths(before, ["/Jane/my: x; 'y', z"]) == after
+
+    def test_nothing_of_this_machine_goes(self, made: Path, tmp_path: Path, hub: FakeHub) -> None:
+        run = tmp_path / "run"
+        shutil.copytree(made, run)
+        record = json.loads((run / "run.json").read_text())
+        home = Path.home()
+        record["call"] |= {"data": "/srv/SECRET; of 'SECRET'/photos", "weights": "https://h/x.safetensors?token=SECRET"}
+        record["notes"] = [
+            "3 of /srv/SECRET; of 'SECRET'/photos/ant/SECRET/a.png, twice",
+            "ants:/home/SECRET/x",
+            "file:///home/SECRET/x/y.jpg",
+            "../../home/SECRET/priv/x",
+            r"C:\Users\SECRET person\x\a.jpg",
+            "/data/O'SECRET/photos/x.jpg",
+            f"{home}",
+            f"in {home}, and in {home / 'SECRET' / 'x'}",
+            f"{Path.cwd() / 'SECRET' / 'x'}",
+        ]
+        (run / "run.json").write_text(json.dumps(record))
+        push(run, "me/ants")
+        files = hub.files("me/ants") or {}
+        for name in ("run.json", "history.jsonl", "README.md"):
+            assert b"SECRET" not in files[name]
+            assert str(home).encode() not in files[name]
+        sent = json.loads(files["run.json"])
+        assert (sent["call"]["data"], sent["call"]["weights"]) == ("photos", "https://h/x.safetensors")
+        assert sent["notes"][-3:-1] == ["~", "in ~, and in x"]
 
 
 class TestCard:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -32,8 +32,16 @@ _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO: Final = re.compile(rf"{_NAME}/{_NAME}")
 #: What the Hub itself puts into a new repository.
 _ITS_OWN: Final = frozenset({".gitattributes"})
-#: An absolute path within a sentence; an address (`https://...`) is none.
-_PATH: Final = re.compile(r"(?<![\w:/.~])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`,;:()\[\]{}]+){2,}[/\\]?")
+#: Between the parts of a path; a part that another follows, which may hold blanks; the last part.
+_SEP: Final = r"[/\\]+"
+_PART: Final = r"""[^\s/\\"`,;:](?:(?:[^/\\"`;:\r\n]|:(?!\s))*[^\s/\\'"`,;:])?"""
+_END: Final = r"""[^\s/\\'"`,;:()\[\]{}]+"""
+#: A path that begins at a root, at somebody's home, or above where the fit ran. What is relative else tells nothing.
+_PATH: Final = (
+    r"(?<![\w/\\.~)])(?:file://[\w.-]*(?=/))?"
+    rf"(?:(?:~[\w.-]*|[A-Za-z]:|\.\.?){_SEP}(?:{_PART}{_SEP})*(?:{_END})?|{_SEP}(?:{_PART}{_SEP})+(?:{_END})?)"
+)
+_ADDRESS: Final = r"""\b(?!file:)[A-Za-z][A-Za-z0-9+.-]*://[^\s'"`<>]+"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ def push(
     """Put run.json, model.safetensors, history.jsonl and the model card of a run into a model repository.
 
     Nothing else goes: no checkpoint, no report, no sample. Paths of this machine are cut down to their last part in
-    what goes. It is one commit: the repository has all of the run, or what it had before.
+    what goes, and addresses lose their query and who asks. It is one commit: the repository has all of the run, or
+    what it had before.
 
     Args:
         run: the folder of a fit that ended.
@@ -109,8 +118,9 @@ def push(
     record = read_record(run)
     history = read_history(run)
     read_header(run / _TENSORS)
-    record = {key: value if key == "task" else without_paths(value) for key, value in record.items()}
-    history = without_paths(history)
+    roots = _roots(run, record)
+    record = {key: value if key == "task" else without_paths(value, roots) for key, value in record.items()}
+    history = without_paths(history, roots)
     texts = {
         RUN: json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         HISTORY: "".join(json.dumps(epoch) + "\n" for epoch in history),
@@ -137,21 +147,42 @@ def push_learner(learner: Learner, repo: str, **options: Any) -> Pushed:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def without_paths(value: Any) -> Any:
-    """A JSON value in which every path of this machine is cut down to its last part."""
+def without_paths(value: Any, roots: Sequence[str] = ()) -> Any:
+    """A JSON value in which every path of this machine is cut down to its last part, and no address has a secret.
+
+    Args:
+        roots: folders that are found whatever is in their names.
+    """
     if isinstance(value, dict):
-        return {key: without_paths(item) for key, item in value.items()}
+        return {key: without_paths(item, roots) for key, item in value.items()}
     if isinstance(value, list):
-        return [without_paths(item) for item in value]
+        return [without_paths(item, roots) for item in value]
     if not isinstance(value, str):
         return value
     text = value.removeprefix("file:")
     if text.startswith("~") or PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute():
         return _last(text)
-    return _PATH.sub(lambda found: _last(found[0]), value)
+    known = "|".join(re.escape(root) for root in sorted(roots, key=len, reverse=True)) or "(?!)"
+    below = rf"(?<![\w/\\.~])(?:{known})(?![\w-])(?:{_SEP}{_PART}(?=[/\\]))*(?:{_SEP}(?:{_END})?)?"
+    return re.sub(rf"(?P<address>{_ADDRESS})|{below}|{_PATH}", _cut, value)
+
+
+def _cut(found: re.Match[str]) -> str:
+    if found["address"] is None:
+        return _last(found[0])
+    return re.sub(r"(?<=://)[^/]*@", "", re.split(r"[?#]", found[0])[0])
+
+
+def _roots(run: Path, record: dict[str, Any]) -> list[str]:
+    """The folders of this machine that a run may speak of."""
+    data = record.get("call", {}).get("data")
+    found = [Path.home(), Path.cwd(), run.absolute(), *([Path(data)] if isinstance(data, str) else [])]
+    return [str(path) for path in found if path.is_absolute() and path != Path(path.anchor)]
 
 
 def _last(path: str) -> str:
+    if path.rstrip("/\\") == str(Path.home()):  # its last part is somebody's name
+        return "~"
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
