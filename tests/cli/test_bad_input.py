@@ -29,8 +29,14 @@ pytestmark = pytest.mark.usefixtures("tiny_plugin")
 
 
 def tree(*folders: Path) -> dict[str, str]:
-    """Every file and folder with the hash of what it holds; lock files, which are empty, do not count."""
-    found = (path for folder in folders for path in folder.rglob("*") if path.suffix != ".lock")
+    """Every file and folder with the hash of what it holds.
+
+    Lock files, which are empty, do not count, nor does what was remembered of files that are old enough.
+    """
+    everything = (path for folder in folders for path in folder.rglob("*"))
+    found = (
+        path for path in everything if path.suffix != ".lock" and path.name not in ("hashes.json", "samples.sqlite")
+    )
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in found}
 
 
