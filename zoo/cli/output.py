@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 
 _BLANKS: Final = re.compile(r" +(?=\n)")
+#: What a terminal obeys instead of showing it (all but newline and tab), and halves of characters, which no stream
+#: takes: names of classes and files are other people's text.
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""The text with its control characters shown instead of sent.
+
+    >>> print(visible("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class Output:
@@ -38,7 +51,7 @@ class Output:
 
     def echo(self, text: str) -> None:
         """One line of data for a person."""
-        click.echo(text, file=self.stream)
+        click.echo(text if self.json else visible(text), file=self.stream)
 
     def data(self, value: Any, show: Callable[[Console], None]) -> None:
         """Print `value` as JSON, or let `show` draw it for a person."""
@@ -68,30 +81,30 @@ class Output:
         if self.json:
             self.echo(_as_json(value))
             return
-        lines = text_table(header, rows, right=right, wide=None).split("\n")
+        lines = visible(text_table(header, rows, right=right, wide=None)).split("\n")
         if self.stream.isatty():
             import shutil
 
             edge = shutil.get_terminal_size().columns
             lines = [line if not cut or len(line) <= edge else f"{line[: edge - 1]}…" for line in lines]
             lines[0] = lines[0] if "NO_COLOR" in os.environ else click.style(lines[0], bold=True)
-        self.echo("\n".join(lines))
+        click.echo("\n".join(lines), file=self.stream)
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console on stdout (or stderr); it honours NO_COLOR and pipes."""
-        from rich.console import Console
+        from zoo.cli.screen import Screen
 
         stream = sys.stderr if stderr else self.stream
         if stream.isatty():
-            return Console(file=stream, highlight=False, markup=False)
+            return Screen(file=stream, highlight=False, markup=False)
         # A file or a pipe has no edge to wrap at, and no use for the blanks that fill a table's last column.
         trimmed: Any = _Trimmed(stream)
-        return Console(file=trimmed, width=1000, highlight=False, markup=False, soft_wrap=True)
+        return Screen(file=trimmed, width=1000, highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One sentence for the person, on stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(visible(text), err=True)
 
     def notes(self, texts: Iterable[str]) -> None:
         """Several notes, each said once."""
@@ -114,11 +127,11 @@ class Output:
         """
         if self.json:
             said = {"error": {"code": code, "message": message, "hint": hint}, **(facts or {})}
-            self.echo(_json.dumps(said, ensure_ascii=False))
-        click.echo(f"error[{code}]: {message}", err=True)
+            self.echo(_whole(_json.dumps(said, ensure_ascii=False)))
+        click.echo(visible(f"error[{code}]: {message}"), err=True)
         for text in (why, *notes, hint):
             for line in (text or "").splitlines():
-                click.echo(f"  {line}", err=True)
+                click.echo(visible(f"  {line}"), err=True)
 
     @contextmanager
     def progress(self, *, bytes: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
@@ -217,5 +230,10 @@ def _as_json(value: Any) -> str:
     # Python's fast encoder knows no indentation: a list gets one row a line, 1,400 of them in 5 ms instead of 25.
     if isinstance(value, list):
         rows = (_json.dumps(item, ensure_ascii=False, allow_nan=False) for item in value)
-        return "[" + ",".join(f"\n{row}" for row in rows) + ("\n]" if value else "]")
-    return _json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        return _whole("[" + ",".join(f"\n{row}" for row in rows) + ("\n]" if value else "]"))
+    return _whole(_json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _whole(text: str) -> str:
+    """JSON in which halves of characters (a file's name may be no text) are escaped."""
+    return _HALVES.sub(lambda found: ascii(found[0])[1:-1], text)
