@@ -254,6 +254,18 @@ def test_a_failure_leaves_what_was_there(hub: FakeHub, made: Path) -> None:
     assert hub.commit("me/ants") == before
 
 
+def test_an_answer_that_never_came(hub: FakeHub, made: Path) -> None:
+    hub.fault = "unheard-commit"
+    with pytest.raises(DownloadError, match="not known") as caught:
+        push(made, "me/ants")
+    assert "as it was" not in str(caught.value)
+    assert "run.json" in (hub.files("me/ants") or {})
+    hub.fault = "no-space"  # before the commit is sent, all is known
+    hub.objects.clear()
+    with pytest.raises(DownloadError, match="as it was"):
+        push(made, "me/ants")
+
+
 def test_a_wrong_token(hub: FakeHub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(DownloadError, match="does not let you"):
@@ -412,6 +424,17 @@ class TestCard:
     def test_no_repository_no_base_model(self, record: dict[str, Any]) -> None:
         record["composition"]["weights"] = self.weights(license="mit", source=None)
         assert "base_model" not in front_matter(model_card(record))
+
+    def test_what_a_record_may_lack(self, record: dict[str, Any]) -> None:
+        del record["device"], record["versions"]
+        card = model_card(record)
+        assert f"| seed, device, precision | 0, not recorded, {record['precision']} |" in card
+        assert f"| versions | zoo {record['zoo']}, torch not recorded, Python not recorded |" in card
+
+    def test_text_beyond_16_bits(self, record: dict[str, Any]) -> None:
+        record["data"]["name"] = "ants \U0001f41c, \u00e9"
+        (result,) = front_matter(model_card(record))["model-index"][0]["results"]
+        assert result["dataset"]["name"] == "ants \U0001f41c, \u00e9"
 
     def test_the_hubs_own_reader(self, record: dict[str, Any]) -> None:
         from huggingface_hub import ModelCard

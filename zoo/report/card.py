@@ -11,6 +11,8 @@ from zoo.catalog import licenses
 
 #: Said where nobody states the licence of the source weights.
 UNSTATED: Final = "not stated: find out before you share this model"
+#: Said of what a record may lack.
+_NOWHERE: Final = "not recorded"
 _REPO: Final = re.compile(r"hf://([^/@]+/[^/@]+)")
 #: What would begin a link, emphasis, code or another cell.
 _MARKUP: Final = re.compile(r"[|`*\[\]]")
@@ -27,6 +29,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
     source = _cell(weights["name"] if weights else f"{backbone['name']} (random weights)")
     name, method = _cell(backbone["name"]), _cell(strategy["name"])
     licence = weights["license"] if weights else None
+    versions = record.get("versions", {})
     lines = [
         "---",
         "library_name: transfer-zoo",
@@ -61,8 +64,9 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         *_trained(record),
         f"| tap | {_cell(backbone['tap'] or 'the input of the classifier')} |",
         f"| data | {_cell(data['name'])}, fingerprint {_code(data['fingerprint'])}, rows {_rows(data['rows'])} |",
-        f"| seed, device, precision | {record['seed']}, {record['device']}, {record['precision']} |",
-        "| versions | zoo {}, torch {torch}, Python {python} |".format(record["zoo"], **record["versions"]),
+        f"| seed, device, precision | {record['seed']}, {_stated(record, 'device')}, {record['precision']} |",
+        f"| versions | zoo {_cell(record['zoo'])}, torch {_stated(versions, 'torch')},"
+        f" Python {_stated(versions, 'python')} |",
         "",
         *_notes(record["notes"]),
         *_use(repo),
@@ -131,6 +135,10 @@ def _task(task: Mapping[str, Any]) -> str:
     return f"{what} {len(task['classes'])}: {names}"
 
 
+def _stated(facts: Mapping[str, Any], name: str) -> str:
+    return _cell(facts.get(name, _NOWHERE))
+
+
 def _headline(metrics: Mapping[str, Any]) -> str:
     name = metrics["primary"]
     text = f"{name} {metrics[name]:.4f}"
@@ -176,7 +184,7 @@ def _code(text: object) -> str:
 
 def _quoted(text: str) -> str:
     """A YAML string."""
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)  # JSON's escapes of what is beyond 16 bits are none of YAML's
 
 
 def _plugin(part: Mapping[str, Any]) -> str:

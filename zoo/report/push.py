@@ -32,6 +32,8 @@ _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPO: Final = re.compile(rf"{_NAME}/{_NAME}")
 #: What the Hub itself puts into a new repository.
 _ITS_OWN: Final = frozenset({".gitattributes"})
+#: What is answered, if anything, by who does not know what became of a request.
+_UNHEARD: Final = (None, 408, 500, 502, 504)
 #: Between the parts of a path; a part that another follows, which may hold blanks; the last part.
 _SEP: Final = r"[/\\]+"
 _PART: Final = r"""[^\s/\\"`,;:](?:(?:[^/\\"`;:\r\n]|:(?!\s))*[^\s/\\'"`,;:])?"""
@@ -236,6 +238,8 @@ def _upload(
             CommitOperationAdd(name, value if isinstance(value, bytes) else str(value))
             for name, value in sorted(content.items())
         ]
+        api.preupload_lfs_files(repo, operations)  # what takes long, and changes nothing there
+        state["sent"] = True
         done = api.create_commit(repo, operations, commit_message="Upload a run of zoo", parent_commit=parent)
     return str(done.oid), private
 
@@ -288,7 +292,7 @@ def _quiet(bars: bool) -> Iterator[None]:
 @contextmanager
 def _refusals(repo: str) -> Iterator[dict[str, bool]]:
     """Turn what huggingface_hub raises into an error that says what to do, and what the Hub has now."""
-    state = {"made": False}
+    state = {"made": False, "sent": False}
     try:
         yield state
     except ZooError:
@@ -296,6 +300,12 @@ def _refusals(repo: str) -> Iterator[dict[str, bool]]:
     except Exception as error:
         status, said = _cause(error)
         left = f"{repo} was made and is empty." if state["made"] else f"{repo} is as it was."
+        if state["sent"] and status in _UNHEARD:
+            raise DownloadError(
+                f"it is not known whether the run was pushed to {repo}",
+                why=f"{said}\nThe commit was sent, and no answer came: it was made whole or not at all.",
+                hint=f"Look at {hub.endpoint()}/{repo}, then push again if need be.",
+            ) from error
         if status in (401, 403):
             raise DownloadError(
                 f"the Hub does not let you write to {repo} (status {status})",

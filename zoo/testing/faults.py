@@ -64,6 +64,7 @@ UPLOAD_FAULTS: Final[Mapping[str, str]] = {
     "taken": "409 to who creates a repository: somebody else did it just now",
     "no-space": "507 to who uploads a large file",
     "broken-commit": "503 to who commits",
+    "unheard-commit": "the commit is made, and the connection ends without an answer",
     "overtaken": "412 to who commits: somebody else did it just now",
 }
 
