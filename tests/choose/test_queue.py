@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.choose import queue
+from zoo.choose import queue, rank
 from zoo.choose.queue import open_queue, publish_once
 from zoo.choose.sharing import join
-from zoo.errors import IntegrityError, UsageError
+from zoo.errors import DownloadError, IntegrityError, UsageError
 
 HERE = Path(__file__).parent
 #: What two processes cannot have in common.
@@ -115,6 +115,44 @@ def test_what_fails_is_given_back(tmp_path: Path) -> None:
     assert work(tmp_path / "q", lambda item: {"value": item}) == list("abcd")
 
 
+def test_what_one_cannot_do_another_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "LEFT_LOOKS", 10_000)
+    tried: list[str] = []
+    begun = threading.Event()
+
+    def cannot(item: str) -> dict[str, Any] | None:
+        tried.append(item)
+        begun.set()
+        return None if item == "b" else {"value": item}
+
+    def can(item: str) -> dict[str, Any]:
+        return {"value": f"{item} after all"}
+
+    made, _ = open_queue(tmp_path / "q", {})
+    found: list[Any] = []
+    one = threading.Thread(target=lambda: found.extend(made.work(0, ["b"], cannot)))
+    one.start()
+    assert begun.wait(10)
+    other, _ = open_queue(tmp_path / "q", {})
+    assert other.work(0, ["b"], can) == [{"by": other.worker, "value": "b after all"}]
+    one.join()
+    assert found == [{"by": other.worker, "value": "b after all"}]
+    assert tried == ["b"]
+
+
+def test_what_nobody_can_do_is_lacking_until_somebody_tries_again(tmp_path: Path) -> None:
+    made, _ = open_queue(tmp_path / "q", {})
+    lacking = {"by": made.worker, "lacking": True}
+    results = made.work(0, ["a", "b"], lambda item: None if item == "b" else {"value": item})
+    assert results == [{"by": made.worker, "value": "a"}, lacking]
+    later, _ = open_queue(tmp_path / "q", {})
+    assert later.work(0, ["a", "b"], lambda item: {"value": item * 2}) == results  # a round that others rest on
+    assert later.work(0, ["a", "b"], lambda _: None, again=True)[1] == {**lacking, "by": later.worker}
+    found = later.work(0, ["a", "b"], lambda item: {"value": item * 2}, again=True)
+    assert [result["value"] for result in found] == ["a", "bb"]
+    assert not list((tmp_path / "q" / "round-0" / "todo").iterdir())
+
+
 def test_a_place_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
     for folder in (tmp_path, tmp_path / "mine"):
@@ -200,6 +238,23 @@ class TestRank:
         thread.join()
         assert (tmp_path / "q" / "round-1" / "done").is_dir()
         assert [self.rows(one) for one in found] == [self.rows(alone)] * 2
+
+    def test_what_was_not_had_is_tried_again(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        attempt = rank._Trier.attempt
+
+        def offline(self: Any, candidate: Any, part: Any) -> Any:
+            if candidate.weights.name == "tiny.twin":
+                raise DownloadError("no network")
+            return attempt(self, candidate, part)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rank._Trier, "attempt", offline)
+            first = zoo.rank("tiny.*", data, queue=tmp_path / "q")
+        assert {row.weights for row in first} == {"tiny.good", "tiny.blind"}
+        assert "tiny.twin is left out: no network" in first.notes
+        second = zoo.rank("tiny.*", data, queue=tmp_path / "q")
+        assert self.rows(second) == self.rows(zoo.rank("tiny.*", data))
+        assert not any("left out" in note for note in second.notes)
 
     def test_other_arguments_are_refused(self, data: Path, tmp_path: Path) -> None:
         folder = tmp_path / "q"

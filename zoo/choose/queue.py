@@ -7,7 +7,8 @@
 
 An item is claimed by renaming its file, which only one process can do. A claim that is not renewed for a while is taken
 over, by renaming it again. A result gets its name by a hard link, which only one process can make: whoever was thought
-dead and comes back too late is not counted. So every item has one result, whoever is killed, and when.
+dead and comes back too late is not counted. So every item has one result, whoever is killed, and when. Who cannot do an
+item gives it back to the others; where nobody takes it for a while, its result is that it is lacking.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from zoo.atomic import PART, sync_folder
-from zoo.errors import IntegrityError, UsageError
+from zoo.errors import DiskError, IntegrityError, UsageError, ZooError
 from zoo.weights.files import disk_errors
 
 SCHEMA: Final = 1
@@ -38,6 +39,8 @@ BEAT_S = 5.0
 STALE_S = 60.0
 #: Who waits for others looks so often.
 LOOK_S = 0.5
+#: An item that nobody is at and this process cannot do is left to others for so many looks.
+LEFT_LOOKS = 10
 _TODO, _CLAIMED, _DONE = "todo", "claimed", "done"
 
 
@@ -59,28 +62,42 @@ class Queue:
         self,
         number: int,
         items: Sequence[str],
-        do: Callable[[str], Mapping[str, Any]],
+        do: Callable[[str], Mapping[str, Any] | None],
         waiting: Callable[[list[str]], None] | None = None,
+        *,
+        again: bool = False,
     ) -> list[dict[str, Any]]:
         """Do what nobody else does of a round, and wait for the rest.
 
         Args:
             number: of the round; every process comes to the same one with the same items.
             items: what is to be done.
-            do: gives the result of one, which JSON can hold. What it raises is raised here, and the item is given back.
+            do: gives the result of one, which JSON can hold; None = this process cannot do it, others may. What it
+                raises is raised here, and the item is given back.
             waiting: told, when nothing is left to begin, which items others are at; once for each list.
+            again: try once more what was found lacking before; only where no later round rests on it.
 
         Returns:
-            The results, in the order of the items, whoever made them.
+            The results, in the order of the items, whoever made them. Of what nobody could do: `by`, and `lacking`.
         """
         place = self.folder / f"round-{number}"
         with disk_errors("use", place):
             _make(place, {f"{_TODO}/{i:04}": item for i, item in enumerate(items)} | {_CLAIMED: None, _DONE: None})
+        if again:
+            self._reopen(place, len(items))
         told: list[str] = []
+        beyond: set[str] = set()  # what this process cannot do
+        looks = 0
         while len(done := self._done(place)) < len(items):
-            claim = self._claim(place, done)
+            claim = self._claim(place, done, beyond)
             if claim is not None:
-                self._do(place, claim, items[int(_number(claim))], do)
+                looks = 0
+                if not self._do(place, claim, items[int(_number(claim))], do):
+                    beyond.add(_number(claim))
+                continue
+            looks = looks + 1 if self._is_left(place, done, beyond) else 0
+            if looks > LEFT_LOOKS:
+                self._settle(place, beyond - done)
                 continue
             left = [item for i, item in enumerate(items) if f"{i:04}" not in done]
             if waiting is not None and left != told:
@@ -88,16 +105,23 @@ class Queue:
                 told = left
             time.sleep(LOOK_S)
         self._tidy(place)
-        return [_read(place / _DONE / f"{i:04}.json") for i in range(len(items))]
+        try:
+            return [_read(place / _DONE / f"{i:04}.json") for i in range(len(items))]
+        except ZooError:
+            if len(self._done(place)) == len(items):
+                raise
+        return self.work(number, items, do, waiting)  # somebody tries once more what was lacking
 
     def _done(self, place: Path) -> set[str]:
         with disk_errors("read", place):
             return {_number(name) for name in os.listdir(place / _DONE) if not name.startswith(".")}
 
-    def _claim(self, place: Path, done: set[str]) -> Path | None:
+    def _claim(self, place: Path, done: set[str], beyond: set[str]) -> Path | None:
         """An item that is now this process's: one that nobody had, else one of somebody who is gone."""
         with disk_errors("use", place):
             for name in sorted(os.listdir(place / _TODO)):
+                if name in beyond:
+                    continue
                 if (claim := self._take(place, place / _TODO / name)) is not None:
                     return claim
             for name in sorted(os.listdir(place / _CLAIMED)):
@@ -105,8 +129,37 @@ class Queue:
                 if _number(name) in done:
                     continue
                 if self._is_stale(claimed) and (claim := self._take(place, claimed)) is not None:
-                    return claim
+                    if _number(name) not in beyond:
+                        return claim
+                    self._give_back(place, claim)
         return None
+
+    def _is_left(self, place: Path, done: set[str], beyond: set[str]) -> bool:
+        """Whether nobody is at anything, and this process can do nothing of what is left."""
+        with disk_errors("read", place):
+            todo = set(os.listdir(place / _TODO)) - done
+            return bool(todo) and todo <= beyond and all(_number(name) in done for name in os.listdir(place / _CLAIMED))
+
+    def _settle(self, place: Path, left: set[str]) -> None:
+        """Publish that what is left is lacking, unless somebody takes it at this moment."""
+        with disk_errors("use", place):
+            for name in sorted(left):
+                if (claim := self._take(place, place / _TODO / name)) is not None:
+                    self._publish(place, claim, {"lacking": True})
+
+    def _reopen(self, place: Path, items: int) -> None:
+        """Give back what was found lacking, where the round was ended; a rename, so that it is never nowhere."""
+        if len(done := self._done(place)) < items:
+            return
+        with contextlib.suppress(DiskError, FileNotFoundError):  # somebody else does so too
+            for number in sorted(done):
+                file = place / _DONE / f"{number}.json"
+                if _read(file).get("lacking"):
+                    os.rename(file, place / _TODO / number)
+
+    def _give_back(self, place: Path, claim: Path) -> None:
+        with contextlib.suppress(OSError):  # somebody else has it by now
+            os.rename(claim, place / _TODO / _number(claim))
 
     def _take(self, place: Path, file: Path) -> Path | None:
         mine = place / _CLAIMED / f"{_number(file)}@{self.worker}"
@@ -130,14 +183,21 @@ class Queue:
             return False
         return now - before[1] >= STALE_S
 
-    def _do(self, place: Path, claim: Path, item: str, do: Callable[[str], Mapping[str, Any]]) -> None:
+    def _do(self, place: Path, claim: Path, item: str, do: Callable[[str], Mapping[str, Any] | None]) -> bool:
+        """Do an item; False = this process cannot, and it was given back."""
         try:
             with _renewed(claim):
                 result = do(item)
         except BaseException:
-            with contextlib.suppress(OSError):  # somebody else has it by now
-                os.rename(claim, place / _TODO / _number(claim))
+            self._give_back(place, claim)
             raise
+        if result is None:
+            self._give_back(place, claim)
+            return False
+        self._publish(place, claim, result)
+        return True
+
+    def _publish(self, place: Path, claim: Path, result: Mapping[str, Any]) -> None:
         text = json.dumps({"by": self.worker, **result}, ensure_ascii=False, allow_nan=False)
         with disk_errors("write", place):
             publish_once(place / _DONE / f"{_number(claim)}.json", text.encode())

@@ -183,7 +183,7 @@ def _race(
     sizes = rounds(len(order), len(chosen), halving)
     for number, size in enumerate(sizes):
         part = train.subset(np.sort(order[:size]))
-        trials = _sorted(attempts.all(number, chosen, part))
+        trials = _sorted(attempts.all(number, chosen, part, last=size == len(order)))
         if not trials:
             raise NotFoundError(
                 "none of the candidates could be had",
@@ -207,23 +207,28 @@ class _Alone:
         self.trier, self.say = trier, say
         self.unreachable = False
 
-    def all(self, number: int, chosen: list[Candidate], part: Split) -> list[Trial]:
+    def all(self, number: int, chosen: list[Candidate], part: Split, *, last: bool) -> list[Trial]:
         """The trials of a round."""
-        return [trial for candidate in chosen if (trial := self.one(candidate, part)) is not None]
+        trials = []
+        for candidate in chosen:
+            trial = self.one(candidate, part)
+            if isinstance(trial, Trial):
+                trials.append(trial)
+            else:
+                self.say(f"{candidate.weights.name} is left out: {trial}")
+        return trials
 
-    def one(self, candidate: Candidate, part: Split) -> Trial | None:
-        """Try one. One that only a glob brought and that cannot be had is left out, and said."""
+    def one(self, candidate: Candidate, part: Split) -> Trial | str:
+        """Try one. Why, where only a glob brought it and it cannot be had."""
         if self.unreachable and not candidate.pulled and not candidate.named:
-            self.say(f"{candidate.weights.name} is left out: the network failed before")
-            return None
+            return "the network failed before"
         try:
             return self.trier.attempt(candidate, part)
         except (NotFoundError, DownloadError) as error:
             if candidate.named:
                 raise
             self.unreachable = self.unreachable or isinstance(error, DownloadError)
-            self.say(f"{candidate.weights.name} is left out: {error.message}")
-            return None
+            return error.message
 
 
 def _sorted(trials: list[Trial]) -> list[Trial]:

@@ -43,11 +43,11 @@ class Trial:
 class Attempts(Protocol):
     """Tries candidates."""
 
-    def all(self, number: int, chosen: list[Candidate], part: Split) -> list[Trial]:
+    def all(self, number: int, chosen: list[Candidate], part: Split, *, last: bool) -> list[Trial]:
         """The trials of round `number` on the rows of `part`, in the order of `chosen`; some may be left out."""
 
-    def one(self, candidate: Candidate, part: Split) -> Trial | None:
-        """One of them; None = left out, and said."""
+    def one(self, candidate: Candidate, part: Split) -> Trial | str:
+        """One of them, or why it cannot be had here."""
 
     def say(self, text: str) -> None:
         """Tell the user."""
@@ -120,27 +120,29 @@ class _Shared:
         self.queue, self.alone = queue, alone
         self.say = alone.say
 
-    def all(self, number: int, chosen: list[Candidate], part: Split) -> list[Trial]:
+    def all(self, number: int, chosen: list[Candidate], part: Split, *, last: bool) -> list[Trial]:
         by_name = {one.weights.name: one for one in chosen}
-        results = self.queue.work(
-            number, list(by_name), lambda name: self._result(by_name[name], part), waiting=self._wait
-        )
+        reasons: dict[str, str] = {}
+
+        def do(name: str) -> dict[str, Any] | None:
+            trial = self.one(by_name[name], part)
+            if isinstance(trial, str):
+                reasons[name] = trial
+                return None
+            return {"row": asdict(trial.row), "errors": trial.errors.tolist()}
+
+        results = self.queue.work(number, list(by_name), do, waiting=self._wait, again=last)
         trials = []
         for candidate, result in zip(chosen, results, strict=True):
-            if result["row"] is not None:
+            name = candidate.weights.name
+            if not result.get("lacking"):
                 trials.append(Trial(candidate, Ranked(**result["row"]), np.asarray(result["errors"], dtype=np.float64)))
-            elif result["by"] != self.queue.worker:
-                self.say(f"{candidate.weights.name} is left out: {result['by']} could not have it")
+            else:
+                self.say(f"{name} is left out: {reasons.get(name) or 'nobody who shares this could have it'}")
         return trials
 
-    def one(self, candidate: Candidate, part: Split) -> Trial | None:
+    def one(self, candidate: Candidate, part: Split) -> Trial | str:
         return self.alone.one(candidate, part)
-
-    def _result(self, candidate: Candidate, part: Split) -> dict[str, Any]:
-        trial = self.one(candidate, part)
-        if trial is None:
-            return {"row": None, "errors": []}
-        return {"row": asdict(trial.row), "errors": trial.errors.tolist()}
 
     def _wait(self, names: list[str]) -> None:
         self.say(f"waiting for others, who are at {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
