@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,3 +72,15 @@ def test_neighbours_from_the_command_line(cli, photos: Path) -> None:
     near = cli("fit", photos, "-b", "tiny", "-w", "none", "-s", "knn", "--set", "kk=3")
     assert near.code == 2
     assert "Did you mean k?" in near.err or "Options: k" in near.err
+
+
+def test_evaluate_says_which_rows_were_learned_from(cli: Any, photos: Path, tmp_path: Path) -> None:
+    assert cli("fit", photos, "-b", "tiny", "-s", "linear-probe", "-w", "none", "-o", "run").code == 0
+    learned = json.loads(Path("run/run.json").read_text())["data"]["rows"]["train"]
+    same = cli("evaluate", "run", photos)
+    assert same.code == 0, same.err
+    assert f"note: {learned} of 24 rows were learned from: this figure is too good" in same.err
+    shutil.copytree(photos, tmp_path / "divided" / "test")
+    assert "learned from" not in cli("evaluate", "run", tmp_path / "divided").err
+    (photos / "red" / "00.png").unlink()
+    assert "learned from" not in cli("evaluate", "run", photos).err

@@ -10,7 +10,7 @@ from zoo.adapt.rows import SPLITS, split_id
 from zoo.data.dataset import Data, Split
 from zoo.data.open import open_data
 from zoo.data.split import choose, divide
-from zoo.errors import DataError, NotFoundError, UsageError
+from zoo.errors import DataError, NotFoundError, UsageError, ZooError
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
@@ -74,6 +74,21 @@ def find_again(learner: Learner, given: Any = None) -> Again:
     report = chosen.report.renamed(chosen.report_name) if inside else _elsewhere(learner, val)
     same = report is not None and split_id(report) == record.get("split_ids", {}).get(report.name)
     return Again(data, train, report if same else None)
+
+
+def learned_from(learner: Learner, given: Any, judged: Split) -> int:
+    """How many rows of `judged`, a split of `given`, a learner was fitted on; 0 where that cannot be known.
+
+    Args:
+        learner: fitted or loaded.
+        given: the data that is judged by; only if it is what the fit was given, can its rows be told apart.
+        judged: the rows.
+    """
+    try:
+        learned = set(find_again(learner, given).train.digests())
+    except ZooError:  # other data
+        return 0
+    return sum(digest in learned for digest in judged.digests())
 
 
 def _elsewhere(learner: Learner, place: Any) -> Split | None:

@@ -38,7 +38,9 @@ def evaluate_verb(
     if (train or scratch) and not guard:
         raise UsageError("--train and --scratch go with --guard")
     registry = open_registry(settings, out)
+    from zoo.adapt.again import learned_from
     from zoo.adapt.saved import load
+    from zoo.data.dataset import TEST, VAL
     from zoo.data.open import open_data
 
     learner = load(run, accelerator=device, registry=registry)
@@ -46,6 +48,9 @@ def evaluate_verb(
     out.notes(opened.notes)
     with out.progress() as told:
         evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)
+    held = opened.held_out
+    if held.name not in (VAL, TEST) and (learned := learned_from(learner, data, held)):
+        out.note(f"note: {learned} of {len(held)} rows were learned from: this figure is too good")
     out.notes(learner.store.said())
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
