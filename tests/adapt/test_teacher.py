@@ -18,9 +18,10 @@ from zoo.data.augment import augmented, parse
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
-from zoo.errors import UsageError
+from zoo.errors import IntegrityError, UsageError
 from zoo.models.accelerator import choose
 from zoo.models.network import Network
+from zoo.report.push import push
 from zoo.testing.networks import Tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_plugin")
@@ -61,6 +62,27 @@ def test_the_student_does_not_depend_on_how_the_teacher_is_given(pictures, tmp_p
     first, second = (compose("distillation", teacher=given, epochs=1).fit(pictures) for given in (teacher, str(run)))
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name
+
+
+def test_the_licence_of_who_taught_stays(pictures, tmp_path: Path) -> None:
+    compose("linear-probe").fit(pictures).publish("tiny.nc", license="cc-by-nc-4.0")
+    student = compose("distillation", teacher="tiny.nc", epochs=1).fit(pictures)
+    taught = [{"name": "tiny.nc", "license": "cc-by-nc-4.0"}]
+    run = student.save(tmp_path / "run")
+    assert json.loads((run / "run.json").read_text())["composition"]["strategy"]["resolved"]["taught_by"] == taught
+    card = (run / "README.md").read_text()
+    assert 'license: "cc-by-nc-4.0"' in card
+    assert "| taught by | tiny.nc, licence cc-by-nc-4.0 |" in card
+    assert "taught by tiny.nc: the licence cc-by-nc-4.0 allows no commercial use" in card
+    assert "taught by tiny.nc: " in " ".join(push(run, "me/tiny", dry_run=True).notes)
+    assert zoo.load(run, accelerator="cpu").publish("tiny.student").license == "cc-by-nc-4.0"
+    again = compose("distillation", teacher=run, epochs=1).fit(pictures)  # and is handed on
+    assert again.record["resolved"]["taught_by"] == taught
+    record = json.loads((run / "run.json").read_text())
+    record["composition"]["strategy"]["resolved"]["taught_by"] = [{"name": 3}]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(IntegrityError, match="taught_by"):
+        zoo.load(run)
 
 
 def test_resolving_draws_no_random_numbers(pictures, tmp_path: Path) -> None:

@@ -295,6 +295,7 @@ class Learner:
             found = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
             figures[name] = found.headline()
 
+        resolved: dict[str, Any] = {}
         context = Context(
             task=rows.task,
             placement=self.placement,
@@ -302,7 +303,8 @@ class Learner:
             rows=len(rows.all),
             targets=rows.train.targets,
             features=features,
-            teacher=self._teacher(network, rows, notes, progress),
+            teacher=self._teacher(network, rows, notes, progress, resolved),
+            resolved=resolved,
             target=(lambda: timed(rows.unlabelled, "target")) if len(rows.unlabelled) else None,
             inputs=inputs,
             beside=beside,
@@ -320,7 +322,9 @@ class Learner:
         seconds = {"features": sum(passes), "fit": spent - sum(passes)}
         return model, history, {"seconds": seconds, "resolved": context.resolved, **context.facts}, figures
 
-    def _teacher(self, network: Network, rows: Rows, notes: list[str], progress: Progress | None) -> Any:
+    def _teacher(
+        self, network: Network, rows: Rows, notes: list[str], progress: Progress | None, resolved: dict[str, Any]
+    ) -> Any:
         if "teacher" not in self.needs:
             return None
         from zoo.adapt.teacher import Asked, resolve_teacher
@@ -329,6 +333,7 @@ class Learner:
             getattr(self.strategy, "teacher", None), registry=self.registry, placement=self.placement, store=self.store
         )
         notes += teacher.notes(rows.task)
+        resolved["taught_by"] = teacher.made_of
         asked = Asked(network.preprocessing, seed=self.seed, group=self.group, progress=progress)
         if isinstance(self.strategy, Gradient):
             strategy = self.strategy

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.adapt.heads import LINEAR
 from zoo.adapt.source import NamedSource
+from zoo.catalog import licenses
 from zoo.catalog.spec import Weights, check_weights
 from zoo.errors import UsageError
 from zoo.models.build import Builder
@@ -41,12 +42,13 @@ def publish(
     source, registry = learner.source, learner.registry
     assert isinstance(source, NamedSource)
     tensors = published_tensors(learner)
+    taught = [one["license"] for one in (learner.record.get("resolved") or {}).get("taught_by", [])]
     weights = Weights(
         name=name,
         backbone=source.spec.name,
         source="file:",
         default=registry.default_weights(source.spec) is None if default is None else default,
-        license=license or (source.weights.license if source.weights else None),
+        license=license or licenses.joint([source.weights.license if source.weights else None, *taught]),
         trained_on=learner.record["data"]["name"],
         num_classes=learner.task.outputs,
         options=source.weights.options if source.weights else {},

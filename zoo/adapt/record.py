@@ -51,6 +51,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "composition.strategy.plugin": (str, NoneType),
     "composition.strategy.plugin_version": (str, NoneType),
     "composition.strategy.options": (dict,),
+    "composition.strategy.resolved?": (dict,),
+    "composition.strategy.resolved.taught_by?": (list,),
     "composition.head?": (str, NoneType),
     "composition.num_features": (int,),
     "composition.embedded": (bool,),
@@ -106,6 +108,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 #: What a list holds.
 _ITEMS: Final[dict[str, tuple[type, ...]]] = {
     "task.classes": (str,),
+    "composition.strategy.resolved.taught_by": (dict,),
     "preprocessing.input_size": (int,),
     "preprocessing.mean": _NUMBER,
     "preprocessing.std": _NUMBER,
@@ -195,6 +198,11 @@ def read_history(run: Path) -> list[dict[str, Any]]:
     return epochs
 
 
+def taught_by(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name and licence of the weights that the fit's teachers were made of."""
+    return list(record["composition"]["strategy"].get("resolved", {}).get("taught_by", []))
+
+
 def preprocessing_of(record: Mapping[str, Any]) -> Preprocessing | None:
     """How the run's raw samples become its input."""
     found = record["preprocessing"]
@@ -253,6 +261,9 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
         return "composition.backbone lacks how it was built."
     if weights and "plugin" not in backbone:
         return "composition.weights goes with a backbone of a plugin."
+    for one in taught_by(record):
+        if not isinstance(one.get("name"), str) or not isinstance(one.get("license"), (str, NoneType)):
+            return "composition.strategy.resolved.taught_by holds something else than names and licences."
     if record["precision"] not in PRECISIONS:
         return f"precision is {_short(record['precision'])}, not one of {', '.join(PRECISIONS)}."
     if weights and weights["sha256"] is not None and not SHA256.fullmatch(weights["sha256"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from zoo.data.dataset import Split
 from zoo.data.loading import batches
 from zoo.data.preprocess import Reader, reader
 from zoo.data.task import CLASSES, REGRESSION, Task
-from zoo.errors import NotFoundError, UsageError
+from zoo.errors import NotFoundError, UsageError, ZooError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network, running_in_eval
 from zoo.settings import expanded
@@ -73,6 +74,7 @@ class Teacher:
         task: what its outputs mean; None where nobody said their names.
         placement: where it runs.
         store: where its features are kept.
+        made_of: the weights that it comes from: name and licence of each.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Teacher:
         task: Task | None,
         placement: Placement,
         store: FeatureStore,
+        made_of: Sequence[dict[str, str | None]] = (),
     ) -> None:
         self.name = name
+        self.made_of = list(made_of)
         self.network = network
         self.head = head
         self.task = task
@@ -111,6 +115,7 @@ class Council:
     def __init__(self, members: Sequence[Teacher]) -> None:
         self.members = members
         self.name = " + ".join(member.name for member in members)
+        self.made_of = [one for member in members for one in member.made_of]
 
     def notes(self, task: Task) -> list[str]:
         """What the user should know before trusting them."""
@@ -382,7 +387,12 @@ def _resolve(teacher: Any, registry: Registry, placement: Placement, store: Feat
         return _of_learner(teacher, f"{teacher.source.name} + {teacher.strategy_name}", store)
     if isinstance(teacher, nn.Module):
         # A copy: it will be moved, and the caller's stays as it is.
-        return _of_module(copy.deepcopy(teacher).to(placement.device), placement, store)
+        license = None
+        if isinstance(teacher, Network) and teacher.weights:
+            with suppress(ZooError):
+                known = registry.resolve(teacher.weights)[1]
+                license = known.license if known else None
+        return _of_module(copy.deepcopy(teacher).to(placement.device), placement, store, license=license)
     if isinstance(teacher, Mapping):
         what = teacher.get("learner") or teacher.get("module")
         raise UsageError(
@@ -412,16 +422,29 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
     network = NamedSource(spec, weights, registry).network().to(placement.device)
     if network.source_head is None:
         raise UsageError(f"{weights.name} has no classifier of its own, so it cannot teach classes")
-    return _of_module(network, placement, store, name=weights.name)
+    return _of_module(network, placement, store, name=weights.name, license=weights.license)
 
 
 def _of_learner(learner: Learner, name: str, store: FeatureStore) -> Teacher:
     if learner.fitted is None:
         raise UsageError("the teacher is not fitted yet", hint="Call its fit(train) first.")
-    return Teacher(name, learner.model.backbone, learner.model.head, learner.task, learner.placement, store)
+    weights = getattr(learner.source, "weights", None)
+    made_of = [_named(weights.name, weights.license)] if weights else []
+    made_of += (learner.record.get("resolved") or {}).get("taught_by", [])
+    return Teacher(name, learner.model.backbone, learner.model.head, learner.task, learner.placement, store, made_of)
 
 
-def _of_module(module: nn.Module, placement: Placement, store: FeatureStore, name: str | None = None) -> Teacher:
+def _named(name: str, license: str | None) -> dict[str, str | None]:
+    return {"name": name, "license": license}
+
+
+def _of_module(
+    module: nn.Module,
+    placement: Placement,
+    store: FeatureStore,
+    name: str | None = None,
+    license: str | None = None,
+) -> Teacher:
     if not isinstance(module, Network):
         name = name or type(module).__name__
         try:
@@ -429,7 +452,8 @@ def _of_module(module: nn.Module, placement: Placement, store: FeatureStore, nam
         except UsageError:
             module = Network(_Answering(module), head="answer")
     task = Task(module.task_kind or CLASSES, module.classes) if module.classes else None
-    return Teacher(name or module.weights or repr(module), module, None, task, placement, store)
+    name = name or module.weights or repr(module)
+    return Teacher(name, module, None, task, placement, store, [_named(name, license)])
 
 
 def _few(task: Task) -> str:

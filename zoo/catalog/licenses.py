@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 #: In a licence's name, what says that commercial use is not allowed.
@@ -23,6 +24,18 @@ HUB: Final = frozenset(
     """.split()  # noqa: SIM905  (a list of so many lines would be longer than this file)
 )
 _UNKNOWN: Final = (None, "", "unknown", "other")
+
+
+def joint(found: Iterable[str | None]) -> str | None:
+    """The one to state for what was made of things under several: one that forbids the most, else the first known.
+
+    >>> joint(["apache-2.0", "cc-by-nc-4.0", None])
+    'cc-by-nc-4.0'
+    >>> joint([None, "mit"])
+    'mit'
+    """
+    known = [one for one in found if one is not None]
+    return next((one for one in known if one.casefold() not in _UNKNOWN and warning(one)), known[0] if known else None)
 
 
 def warning(license: str | None) -> str | None:

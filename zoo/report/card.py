@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from zoo.adapt.record import taught_by
 from zoo.catalog import licenses
 
 #: Said where nobody states the licence of the source weights.
@@ -28,12 +29,13 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
     backbone, weights, strategy = composition["backbone"], composition["weights"], composition["strategy"]
     source = _cell(weights["name"] if weights else f"{backbone['name']} (random weights)")
     name, method = _cell(backbone["name"]), _cell(strategy["name"])
-    licence = weights["license"] if weights else None
+    licence, teachers = weights["license"] if weights else None, taught_by(record)
+    stated = licenses.joint([licence, *(one["license"] for one in teachers)])
     versions = record.get("versions", {})
     lines = [
         "---",
         "library_name: transfer-zoo",
-        *(_licence(licence) if weights else []),
+        *(_licence(stated) if weights or teachers else []),
         *_pipeline(record),
         "tags:",
         "- transfer-learning",
@@ -60,6 +62,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         f"| weights | {source}" + (f", sha256 {_code(weights['sha256'])}" if weights else "") + " |",
         *([f"| trained on | {_cell(weights['trained_on'])} |"] if weights and weights["trained_on"] else []),
         *([f"| licence of the weights | {_cell(licence or UNSTATED)} |"] if weights else []),
+        *(f"| taught by | {_cell(one['name'])}, licence {_cell(one['license'] or UNSTATED)} |" for one in teachers),
         f"| strategy | {method}" + _plugin(strategy) + f": {_code(json.dumps(strategy['options']))} |",
         *_trained(record),
         f"| tap | {_cell(backbone['tap'] or 'the input of the classifier')} |",
@@ -68,10 +71,16 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         f"| versions | zoo {_cell(record['zoo'])}, torch {_stated(versions, 'torch')},"
         f" Python {_stated(versions, 'python')} |",
         "",
-        *_notes(record["notes"]),
+        *_notes([*record["notes"], *teachers_warnings(record)]),
         *_use(repo),
     ]
     return "\n".join(lines)
+
+
+def teachers_warnings(record: Mapping[str, Any]) -> list[str]:
+    """What the licences of the weights that taught say to those who use the student."""
+    said = [(one["name"], licenses.warning(one["license"])) for one in taught_by(record)]
+    return [f"taught by {name}: {warning}" for name, warning in said if warning]
 
 
 def _licence(licence: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoo.adapt.record import HISTORY, RUN, read_history, read_record
 from zoo.catalog import licenses
 from zoo.errors import DownloadError, NotFoundError, UsageError, ZooError
-from zoo.report.card import model_card
+from zoo.report.card import model_card, teachers_warnings
 from zoo.settings import Settings
 from zoo.weights import hub
 from zoo.weights.files import disk_errors, hash_file
@@ -202,6 +202,7 @@ def _notes(record: dict[str, Any], private: bool) -> Iterator[str]:
             yield f"{weights['name']}: {warning}"
         if not composition["embedded"]:
             yield f"the run holds only what differs from {weights['name']}: who loads it needs these weights too"
+    yield from teachers_warnings(record)
     if not private:
         yield "everybody can see this repository, its class names and its figures included"
 
