@@ -217,6 +217,12 @@ class TestLoad:
         picture = str(made.parent / "photos" / "ant" / "0.png")
         assert zoo_command(["predict", "hf://me/ants", picture, "--json"]) == 0
         there = json.loads(capsys.readouterr().out)
+        page = made.parent / "hub.html"
+        assert zoo_command(["report", "hf://me/ants"]) == 2  # where to?
+        assert "-o OUT.html" in capsys.readouterr().err
+        assert zoo_command(["report", "hf://me/ants", "-o", str(page), "--map", "none", "--explain", "0"]) == 0
+        assert "source_cnn" in page.read_text(encoding="utf-8")
+        capsys.readouterr()
         assert zoo_command(["predict", str(made), picture, "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == there
 

@@ -7,15 +7,21 @@ from typing import Any
 
 import click
 
-from zoo.cli.options import open_registry
+from zoo.cli.options import RunPlace, open_registry
 from zoo.cli.output import Output, modes, size
+from zoo.errors import UsageError
 from zoo.settings import Settings
 
 
 @click.command("report", short_help="Write a saved run as one page to read.")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RunPlace())
 @click.option(
-    "-o", "--output", "path", type=click.Path(path_type=Path), metavar="OUT.html", help="Default: RUN/report.html."
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="OUT.html",
+    help="Default: RUN/report.html; needed for a run on the Hub.",
 )
 @click.option("--data", metavar="DATA", help="The data of the fit, if it moved; or other labelled data to report on.")
 @click.option(
@@ -35,13 +41,15 @@ from zoo.settings import Settings
 @modes
 @click.pass_obj
 def report_verb(
-    settings: Settings, run: Path, path: Path | None, layout: str, device: str, out: Output, **given: Any
+    settings: Settings, run: str | Path, path: Path | None, layout: str, device: str, out: Output, **given: Any
 ) -> None:
     """Write what RUN is and can do as one HTML page that needs no network.
 
     The rows that the fit reported are found again where its record says. Where they are gone or have changed, what
     needs them is left out, and the page says so. A page that an earlier call wrote is replaced, any other file is not.
     """
+    if path is None and not isinstance(run, Path):
+        raise UsageError(f"{run} is on the Hub, and the page needs a place here", hint="Say -o OUT.html.")
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load
     from zoo.report.report import write_report
@@ -49,7 +57,7 @@ def report_verb(
     learner = load(run, accelerator=device, registry=registry)
     with out.progress() as told:
         facts = write_report(
-            learner, path or run / "report.html", map=None if layout == "none" else layout, progress=told, **given
+            learner, path or Path(run) / "report.html", map=None if layout == "none" else layout, progress=told, **given
         )
     out.notes(learner.store.said())
     out.notes(f"left out: {name}: {why}" for name, why in facts["left_out"].items())
