@@ -248,3 +248,14 @@ def test_a_backbone_can_be_named(planted: Path) -> None:
 def test_patterns_of_file_names() -> None:
     assert name_pattern("IMG_0012.JPG") == "a_0.jpg"
     assert name_pattern("00001684_010.jpg") == "0_0.jpg"
+
+
+def test_a_class_folder_without_a_picture_is_said(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for i in range(8):
+        path = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "data" / "empty").mkdir()
+    found = zoo.audit(tmp_path / "data")
+    assert any("labels were not looked at: class folder without an image" in note for note in found.notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -209,7 +209,8 @@ def _open(data: Any) -> Data:
     except DataError as error:
         if "targets" not in error.message and "class" not in error.message:
             raise
-        return open_data(data, skip_bad=True, labelled=False)
+        opened = open_data(data, skip_bad=True, labelled=False)
+        return replace(opened, notes=(*opened.notes, f"labels were not looked at: {error.message}"))
 
 
 class _Rows:

@@ -93,7 +93,10 @@ def begin(ctx: click.Context, resume: bool, run: Path | None, out: Output) -> tu
     if begun:
         expect_agreement(begun, given, registry)
     elif not given:
-        raise UsageError("there is no run to go on with", hint="Say which: zoo fit --resume -o RUN.")
+        raise UsageError(
+            f"there is no run at {run}" if run else "there is no run to go on with",
+            hint="A run that was never begun needs DATA, -b and -s." if run else "Say which: zoo fit --resume -o RUN.",
+        )
     return registry, begun
 
 
