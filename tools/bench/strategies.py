@@ -32,7 +32,9 @@ def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder
     command += ["-o", str(run), "--seed", str(seed)]
     command += ["--val", given.val] if given.val else []
     command += ["--labels-per-class", labels] if labels != "all" else []
-    options = dict(one.removeprefix(f"{strategy}.").split("=", 1) for one in given.set if one.startswith(strategy))
+    options = dict(
+        one.removeprefix(f"{strategy}.").split("=", 1) for one in given.set if one.startswith(f"{strategy}.")
+    )
     if strategy == "distillation":
         options.setdefault("teacher", str(folder / f"linear-probe-{labels}-{seed}"))
     for key, value in options.items():

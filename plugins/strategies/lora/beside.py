@@ -40,7 +40,7 @@ class Beside(Supervised):
 
     def change(self, model: Model, context: Context) -> Change:
         """What is learned beside the backbone; at first it changes nothing."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must give what is learned beside the backbone")
 
     def prepare(self, model: Model, context: Context) -> dict[str, nn.Module]:
         """Start the head, and give the change."""
