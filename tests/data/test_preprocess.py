@@ -125,7 +125,7 @@ def test_another_kind_can_be_added() -> None:
     class Length:
         shorter = None
 
-        def __init__(self, preprocessing, in_chans) -> None:
+        def __init__(self, preprocessing, in_chans, assets) -> None:
             self.preprocessing = preprocessing
 
         def __call__(self, raw):

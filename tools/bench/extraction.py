@@ -30,7 +30,6 @@ from zoo.adapt.extract import chosen_batch, extract, to_device
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
 from zoo.data.open import open_data
-from zoo.data.preprocess import reader
 from zoo.models.accelerator import Placement, choose
 from zoo.models.network import Network, running_in_eval
 
@@ -89,7 +88,7 @@ def measure(name: str, split: Split, runs: int, placement: Placement) -> None:
     """All three ways, in turn."""
     network = zoo.load_backbone(name, weights=None, accelerator=str(placement.device))
     model = timm.create_model(name).eval()
-    read = reader(network.preprocessing, network.in_chans)
+    read = network.reader()
     inputs = [to_device(batch.x, placement) for batch in batches(split, read, BATCH)]
     paths = [path for path in split.paths if path is not None]
     ways: dict[str, Callable[[], None]] = {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
-from zoo.data.preprocess import Reader, reader
+from zoo.data.preprocess import Reader
 from zoo.models.accelerator import Placement
 from zoo.models.fused import fuse
 from zoo.models.network import Network, running_in_eval
@@ -51,7 +51,7 @@ def extract(
         padded: every pass has `batch_size` rows, of which the last ones may be empty, so that what a row gives does not
             depend on how many others there are: some kernels round otherwise with other sizes.
     """
-    read = read or reader(network.preprocessing, network.in_chans)
+    read = read or network.reader()
     if batch_size is None:
         batch_size = chosen_batch(network, placement)
     runner: Network | None = None

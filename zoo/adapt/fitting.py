@@ -22,7 +22,7 @@ from zoo.adapt.training import train as train_model
 from zoo.adapt.underway import UnderWay
 from zoo.data import loading
 from zoo.data.dataset import Split
-from zoo.data.preprocess import Reader, reader
+from zoo.data.preprocess import Reader
 from zoo.errors import TrainingError, UsageError
 from zoo.models.network import Network
 from zoo.models.stages import HEAD
@@ -79,9 +79,9 @@ def train(
             "batch_size=auto is for one process", hint="Give a number: of the rows that all processes share each step."
         )
     size = _first_size(run) if automatic else int(strategy.batch_size)
-    read = reader(network.preprocessing, network.in_chans)
+    read = network.reader()
     policy = strategy.augmentation()
-    seen = reader(policy.seen_by(network.preprocessing), network.in_chans) if policy else read
+    seen = network.reader(policy.seen_by(network.preprocessing)) if policy else read
     held = loading.hold(rows.inner, read) if rows.inner else None
     start, before, said = RandomState.now(), _copy(network) if automatic else {}, len(context.notes)
     while True:

@@ -9,7 +9,7 @@ from typing import Any
 from zoo.adapt.extract import chosen_batch, to_device
 from zoo.data.dataset import Split
 from zoo.data.loading import batches, hold
-from zoo.data.preprocess import Reader, reader
+from zoo.data.preprocess import Reader
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
 
@@ -43,7 +43,7 @@ class Inputs:
         if most is not None and len(split) > most:
             digests = split.digests()
             split = split.subset(sorted(sorted(range(len(split)), key=digests.__getitem__)[:most]))
-        read = reader(network.preprocessing, network.in_chans)
+        read = network.reader()
         return cls(hold(split.unlabelled(), read), read, placement, batch_size or chosen_batch(network, placement))
 
     def __iter__(self) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from zoo.data.fingerprint import of_bytes
 from zoo.data.preprocess import describe
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
@@ -47,6 +48,7 @@ def space_facts(network: Network, placement: Placement, *, state: str | None = N
         "head": list(network.head_names),
         "tap": network.tap,
         "preprocessing": describe(preprocessing) if preprocessing else None,
+        "assets": {name: of_bytes(content) for name, content in sorted(network.assets.items())},
         "precision": placement.precision,
         "device": placement.device.type,
         "torch": torch.__version__,

@@ -26,7 +26,7 @@ from zoo.catalog.spec import Preprocessing
 from zoo.data.augment import Policy, augmented
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
-from zoo.data.preprocess import Reader, reader
+from zoo.data.preprocess import Reader
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import NotFoundError, UsageError, ZooError
 from zoo.models.accelerator import Placement
@@ -222,7 +222,7 @@ class Answers:
     @cached_property
     def _reader(self) -> Reader:
         network, policy = self.teacher.network, self.asked.policy
-        return reader(policy.seen_by(network.preprocessing) if policy else network.preprocessing, network.in_chans)
+        return network.reader(policy.seen_by(network.preprocessing) if policy else None)
 
     def _told(self, total: int) -> Callable[[int, int], None] | None:
         progress = self.asked.progress

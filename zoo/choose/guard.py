@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.adapt import ridge
 from zoo.adapt.again import find_again
 from zoo.adapt.evaluation import wilson
 from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
-from zoo.adapt.spectrum import decompose
-from zoo.adapt.targets import target_columns
 from zoo.catalog.tables import counted
 from zoo.choose.compare import GROUPED, LEVEL, holm, paired_p, row_errors
-from zoo.choose.raw import raw_numbers
+from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Split
 from zoo.data.task import CLASSES, REGRESSION, Task
 
@@ -40,7 +37,7 @@ class Baseline:
     """What does without the pretrained network.
 
     Attributes:
-        name: "majority"; "raw" (ridge on the raw numbers; of recordings logistic regression on their cepstra);
+        name: "majority"; "raw" (a classic model of the raw samples, see `zoo.choose.raw`);
             "random-weights" (the same architecture, untrained, with a probe); or "from-scratch".
         accuracy: on the same rows; None for regression.
         interval: Wilson's 95 % interval of it.
@@ -165,12 +162,11 @@ def _baselines(
     codes = np.asarray(train.targets)
     found: dict[str, np.ndarray] = {"majority": row_errors(_constant(codes, task, len(test)), truth, task)}
     network = learner.model.backbone
-    raw = raw_numbers(network, train), raw_numbers(network, test)
-    if raw[0] is None or raw[1] is None:
+    raw = raw_outputs(network, train, test, task)
+    if raw is None:
         notes.append("raw: the input is no single array, so that nothing can be learned from it directly")
     else:
-        learn = _probe if train.samples.kind == "audio" else _ridge
-        found["raw"] = row_errors(learn(raw[0], codes, raw[1], task), truth, task)
+        found["raw"] = row_errors(raw, truth, task)
     source = learner.source
     if isinstance(source, NamedSource):
         plain = NamedSource(
@@ -196,24 +192,6 @@ def _constant(codes: np.ndarray, task: Task, n: int) -> Tensor:
         return torch.from_numpy(counts).repeat(n, 1)
     mean = codes.reshape(len(codes), -1).mean(axis=0).astype(np.float64)
     return torch.from_numpy(mean if task.kind == REGRESSION else mean - 0.5).repeat(n, 1)
-
-
-def _ridge(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
-    """Outputs of ridge regression on the raw numbers, its strength chosen by leave-one-out."""
-    columns = target_columns(x, codes, task)
-    if task.kind != REGRESSION:
-        columns = 2 * columns - 1
-    spectrum = decompose(x, 1.0)
-    strength = ridge.PATH[int(ridge.leave_one_out(spectrum, columns).argmin())]
-    head = spectrum.fold(*ridge.solve(spectrum, columns, strength))
-    with torch.no_grad():
-        return head(test).double()
-
-
-def _probe(x: Tensor, codes: np.ndarray, test: Tensor, task: Task) -> Tensor:
-    """Outputs of logistic regression on standardised numbers."""
-    with torch.no_grad():
-        return solve_head(x, codes, task)(test).double()
 
 
 def _from_scratch(learner: Learner, train: Split, test: Split, progress: Progress | None) -> Tensor:

@@ -1,37 +1,38 @@
-"""What can be learned from raw samples without any backbone: the numbers that a classic model would take."""
+"""What can be learned from raw samples without any backbone: a classic model for each kind of sample."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
 
+from zoo.adapt import ridge
+from zoo.adapt.solve import solve_head
+from zoo.adapt.spectrum import decompose
+from zoo.adapt.targets import target_columns
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
-from zoo.data.preprocess import reader
 from zoo.data.spectrogram import LogMel
+from zoo.data.task import REGRESSION, Task
 from zoo.models.network import Network
 
 #: Pictures are shrunk to at most this many pixels a side before raw pixels are learned from.
-SIDE = 32
+SIDE: Final = 32
 #: Mel-frequency cepstral coefficients of a frame.
-COEFFICIENTS = 20
+COEFFICIENTS: Final = 20
 
 
-def raw_numbers(network: Network, split: Split) -> Tensor | None:
-    """(N, D): of recordings their cepstra; else the network's input, pictures shrunk; None where it is several."""
-    if split.samples.kind == "audio":
-        return cepstra(split)
-    rows = []
-    for batch in batches(split, reader(network.preprocessing, network.in_chans), 64):
-        if not isinstance(batch.x, Tensor):
-            return None
-        x = batch.x.float()
-        if x.ndim == 4 and max(x.shape[2:]) > SIDE:
-            x = torch.nn.functional.interpolate(x, size=SIDE, mode="area")
-        rows.append(x.flatten(1))
-    return torch.cat(rows)
+def raw_outputs(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:
+    """(N, C) float64 outputs on the test rows of a classic model that learned from the training rows.
+
+    Of pictures and arrays ridge regression on the network's input (pictures shrunk), its strength chosen by
+    leave-one-out; of recordings logistic regression on their cepstra. None where the input is several tensors.
+    """
+    return _MODELS.get(train.samples.kind, _ridge)(network, train, test, task)
 
 
 def cepstra(split: Split) -> Tensor:
@@ -46,3 +47,39 @@ def cepstra(split: Split) -> Tensor:
         found = dct(np.maximum(decibels, decibels.max() - mel.range_db), axis=0, norm="ortho")[:COEFFICIENTS]
         rows.append(np.concatenate([found.mean(axis=1), found.std(axis=1)]))
     return torch.from_numpy(np.stack(rows)).float()
+
+
+def _ridge(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:
+    x, new = _numbers(network, train), _numbers(network, test)
+    if x is None or new is None:
+        return None
+    columns = target_columns(x, np.asarray(train.targets), task)
+    if task.kind != REGRESSION:
+        columns = 2 * columns - 1
+    spectrum = decompose(x, 1.0)
+    strength = ridge.PATH[int(ridge.leave_one_out(spectrum, columns).argmin())]
+    head = spectrum.fold(*ridge.solve(spectrum, columns, strength))
+    with torch.no_grad():
+        return head(new).double()
+
+
+def _numbers(network: Network, split: Split) -> Tensor | None:
+    """(N, D): the network's input, pictures shrunk; None where it is several tensors."""
+    rows = []
+    for batch in batches(split, network.reader(), 64):
+        if not isinstance(batch.x, Tensor):
+            return None
+        x = batch.x.float()
+        if x.ndim == 4 and max(x.shape[2:]) > SIDE:
+            x = torch.nn.functional.interpolate(x, size=SIDE, mode="area")
+        rows.append(x.flatten(1))
+    return torch.cat(rows)
+
+
+def _probe_cepstra(network: Network, train: Split, test: Split, task: Task) -> Tensor:
+    with torch.no_grad():
+        return solve_head(cepstra(train), np.asarray(train.targets), task)(cepstra(test)).double()
+
+
+#: Kind of sample -> what learns from it; `_ridge` for any other.
+_MODELS: Final[Mapping[str, Callable[[Network, Split, Split, Task], Tensor | None]]] = {"audio": _probe_cepstra}

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -50,8 +51,10 @@ class Reader(Protocol):
         ...
 
 
-#: Makes a reader of a `Preprocessing` for a number of input channels.
-ReaderFactory = Callable[[Preprocessing, int], Reader]
+#: Files that belong to weights besides their tensors ("tokenizer.json"), by name.
+Assets = Mapping[str, bytes]
+#: Makes a reader of a `Preprocessing` for a number of input channels and the weights' files.
+ReaderFactory = Callable[[Preprocessing, int, Assets], Reader]
 
 
 class Readers:
@@ -59,16 +62,16 @@ class Readers:
 
     def __init__(self) -> None:
         self._factories: dict[str, ReaderFactory] = {
-            "image": ImageReader,
+            "image": _image_reader,
             "audio": _audio_reader,
-            "tensor": TensorReader,
+            "tensor": _tensor_reader,
         }
 
     def add(self, kind: str, factory: ReaderFactory) -> None:
         """Make a kind known."""
         self._factories[kind] = factory
 
-    def make(self, preprocessing: Preprocessing, in_chans: int) -> Reader:
+    def make(self, preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
         """The reader for a preprocessing.
 
         Raises:
@@ -80,27 +83,42 @@ class Readers:
                 why=f"Known: {', '.join(sorted(self._factories))}.",
                 hint="Give tensors that are ready for the network and preprocessing of kind 'tensor'.",
             )
-        return self._factories[preprocessing.kind](preprocessing, in_chans)
+        return self._factories[preprocessing.kind](preprocessing, in_chans, assets)
 
 
-def _audio_reader(preprocessing: Preprocessing, in_chans: int) -> Reader:
+def _image_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
+    return ImageReader(preprocessing, in_chans)
+
+
+def _tensor_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
+    return TensorReader(preprocessing, in_chans)
+
+
+def _audio_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
     from zoo.data.spectrogram import AudioReader
 
     return AudioReader(preprocessing, in_chans)
 
 
-def reader(preprocessing: Preprocessing | None, in_chans: int = 3, *, readers: Readers | None = None) -> Reader:
+def reader(
+    preprocessing: Preprocessing | None,
+    in_chans: int = 3,
+    assets: Assets = MappingProxyType({}),
+    *,
+    readers: Readers | None = None,
+) -> Reader:
     """The reader for a network: raw sample -> float32 tensor, or a tuple of tensors.
 
     Args:
         preprocessing: of the weights; None = the network takes tensors that are ready.
         in_chans: channels that the network takes.
+        assets: files that belong to the weights besides tensors.
         readers: the kinds known; None = "image", "audio" and "tensor".
 
     Raises:
         UsageError: an unknown kind, interpolation or crop mode.
     """
-    return (readers or Readers()).make(preprocessing or Preprocessing(kind="tensor"), in_chans)
+    return (readers or Readers()).make(preprocessing or Preprocessing(kind="tensor"), in_chans, assets)
 
 
 @dataclass(frozen=True)
@@ -175,7 +193,7 @@ class ImageReader:
 
     @functools.cached_property
     def _hearing(self) -> Reader:
-        return _audio_reader(replace(self.preprocessing, kind="audio", extra={}), self.in_chans)
+        return _audio_reader(replace(self.preprocessing, kind="audio", extra={}), self.in_chans, {})
 
     def pixels(self, raw: Image.Image | np.ndarray) -> np.ndarray:
         """uint8 (height, width, in_chans), resized and cropped, not yet normalised."""

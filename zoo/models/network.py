@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
+from zoo.data.preprocess import Reader, reader
 from zoo.errors import DataError, PluginError, UsageError
 from zoo.models.stages import HEAD, NoHead, derive_stages, find_head, inside
 
@@ -25,7 +26,7 @@ _SHAPE_ERRORS: Final = (
 #: What a network says of itself. A module may have a parameter or a child of such a name.
 _FACTS: Final = {
     "spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind", "own", "preprocessing",
-    "head_names", "tap",
+    "head_names", "tap", "assets",
 }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ class Network(nn.Module):
         options: what the builder was given besides the number of classes and channels.
         num_classes: outputs of the classifier it was built with, where known.
         task_kind: what those outputs are (see `zoo.data.task`), where the weights say so.
+        assets: files that belong to the weights besides tensors, by name ("tokenizer.json").
         own: whether the caller may have changed what `spec` built, so that it shares features with no other network.
     """
 
@@ -64,6 +66,7 @@ class Network(nn.Module):
         options: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
         task_kind: str | None = None,
+        assets: Mapping[str, bytes] | None = None,
         own: bool = False,
     ) -> None:
         super().__init__()
@@ -82,6 +85,7 @@ class Network(nn.Module):
         self.options = dict(options or {})
         self.num_classes = num_classes
         self.task_kind = task_kind
+        self.assets = dict(assets or {})
         self.own = own
         self.preprocessing = preprocessing or (default_preprocessing(spec) if spec else None)
         self.head_names = find_head(module, head or (spec.head if spec else None))
@@ -221,6 +225,17 @@ class Network(nn.Module):
         """The classifier that came with the weights, or None where the weights are random or have none."""
         head = self._module.get_submodule(self.head_names[0])
         return None if self.weights is None or isinstance(head, (nn.Identity, NoHead)) else head
+
+    def reader(self, preprocessing: Preprocessing | None = None) -> Reader:
+        """What turns raw samples into its input.
+
+        Args:
+            preprocessing: None = its own.
+
+        Raises:
+            UsageError: nobody knows the kind of sample, or a setting of it.
+        """
+        return reader(preprocessing or self.preprocessing, self.in_chans, self.assets)
 
     @property
     def in_chans(self) -> int:

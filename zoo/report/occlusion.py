@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from zoo.data.dataset import Split
-from zoo.data.preprocess import reader
 from zoo.data.task import REGRESSION
 from zoo.report.pictures import Picture, picture
 
@@ -56,7 +55,7 @@ def occlude(learner: Learner, split: Split, index: int) -> Occlusion | None:
     preprocessing = network.preprocessing
     if preprocessing is None or preprocessing.kind != "image":
         return None
-    read = reader(preprocessing, network.in_chans)
+    read = network.reader()
     x = read(split.raw(index, read.shorter))
     if not isinstance(x, Tensor) or x.ndim != 3 or min(x.shape[1:]) < CELLS:
         return None
