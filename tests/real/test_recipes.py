@@ -37,6 +37,7 @@ def test_recipe(
         ("hymenoptera_256", "hymenoptera_256"),
         ("chest_xray3", "chest_xray3"),
         ("usps.npz", "usps/usps.npz"),
+        ("german_credit", "german_credit"),
     ):
         (tmp_path / name).symlink_to(real_data / place)
     said = run_page(page, capsys)

@@ -2,11 +2,17 @@
 
     python tools/bench/strategies.py DATA -b BACKBONE [--registry FILE] [--strategies linear-probe,fine-tune,...]
         [--labels 2,10,all] [--seeds 0,1,2] [--val SPLIT] [--set STRATEGY.KEY=VALUE]... [--json OUT]
+        [--pretrain STRATEGY] [--guard]
 
 Each fit is a process of its own (`zoo fit --json`); the first of a backbone fills the feature store that the others
 share, so that seconds are what a person waits who tries one after the other. `distillation` learns from the
 linear probe's run on the same labels, unless `--set distillation.teacher=RUN` names another. Rows are the same for all
 strategies of a seed.
+
+With `--pretrain scarf` the backbone has no weights yet: for each seed it is pretrained on the rows that the fits of
+that seed learn from (never on those they report on), published in a home of its own, and everything but `from-scratch`
+starts from there. With `--labels`, all training rows take part in that, without their labels. `--guard` compares each
+fit with what borrows nothing on the same rows, and shows the raw baseline's accuracy and the verdict of each seed.
 """
 
 from __future__ import annotations
@@ -25,11 +31,27 @@ from typing import Any
 STRATEGIES = "linear-probe,knn,bitfit,lora,fine-tune,distillation,from-scratch"
 
 
+def zoo(*words: str) -> dict[str, Any]:
+    """What `zoo ... --json` said."""
+    done = subprocess.run([sys.executable, "-m", "zoo", *words, "--json"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"zoo {' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout))
+
+
+def pretrain(given: argparse.Namespace, seed: int, folder: Path) -> None:
+    """Publish ARCH.seedN, learned from the rows that the fits of this seed learn from."""
+    arch, words = given.backbone, ["-o", str(folder / f"pretrained-{seed}"), "--seed", str(seed)]
+    words += ["--val", given.val] if given.val else []
+    zoo("pretrain", given.data, "-b", arch, "-s", given.pretrain, "--publish", f"{arch}.seed{seed}", *words)
+
+
 def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder: Path) -> dict[str, Any]:
     """What `zoo fit --json` said."""
     run = folder / f"{strategy}-{labels}-{seed}"
-    command = [sys.executable, "-m", "zoo", "fit", str(given.data), "-b", given.backbone, "-s", strategy, "--json"]
-    command += ["-o", str(run), "--seed", str(seed)]
+    pretrained = given.pretrain and strategy != "from-scratch"
+    command = ["fit", str(given.data), "-b", f"{given.backbone}.seed{seed}" if pretrained else given.backbone]
+    command += ["-s", strategy, "-o", str(run), "--seed", str(seed), *(["--guard"] if given.guard else [])]
     command += ["--val", given.val] if given.val else []
     command += ["--labels-per-class", labels] if labels != "all" else []
     options = dict(
@@ -39,10 +61,10 @@ def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder
         options.setdefault("teacher", str(folder / f"linear-probe-{labels}-{seed}"))
     for key, value in options.items():
         command += ["--set", f"{key}={value}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return {**json.loads(done.stdout), "labels": labels}
+    found = {**zoo(*command), "labels": labels}
+    if given.guard:
+        found["guard"] = json.loads((run / "run.json").read_text())["metrics"]["guard"]
+    return found
 
 
 def row(strategy: str, found: list[dict[str, Any]]) -> str:
@@ -55,6 +77,21 @@ def row(strategy: str, found: list[dict[str, Any]]) -> str:
     return (
         f"| {strategy} | {found[0]['labels']} | {statistics.mean(accuracies) * 100:.1f}{spread} | "
         f"{low * 100:.1f} to {high * 100:.1f} | {seconds:.0f} | {'' if trained is None else f'{trained:,}'} |"
+        + guarded(found)
+    )
+
+
+def guarded(found: list[dict[str, Any]]) -> str:
+    """The raw baseline's accuracy over the seeds, the gain over it, and each seed's verdict."""
+    guards = [one["guard"] for one in found if "guard" in one]
+    if not guards:
+        return ""
+    raw = [one for guard in guards for one in guard["baselines"] if one["name"] == "raw"]
+    low, high = raw[0]["gain_interval"]
+    verdicts = ", ".join(f"{guard['verdict']} (against {guard['against']})" for guard in guards)
+    return (
+        f" {statistics.mean(one['accuracy'] for one in raw) * 100:.1f} | {low * 100:+.1f} to {high * 100:+.1f} | "
+        f"{verdicts} |"
     )
 
 
@@ -69,15 +106,22 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--val")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.KEY=VALUE")
+    parser.add_argument("--pretrain", metavar="STRATEGY", help="from random weights, on the training rows of each seed")
+    parser.add_argument("--guard", action="store_true", help="compare each fit with what borrows nothing")
     parser.add_argument("--json", type=Path, help="where everything that the fits said is kept")
     given = parser.parse_args()
     if given.registry:
         os.environ["ZOO_REGISTRY"] = str(given.registry.resolve())
     print(f"{platform.machine()}, {os.cpu_count()} cores; {given.data}, {given.backbone}, seeds {given.seeds}\n")
-    print("| strategy | labels a class | accuracy % | 95 % interval, first seed | s | parameters trained |")
-    print("|---|---|---|---|---|---|", flush=True)
+    more = " raw % | gain over raw, first seed | guard |" if given.guard else ""
+    print(f"| strategy | labels a class | accuracy % | 95 % interval, first seed | s | parameters trained |{more}")
+    print(f"|---|---|---|---|---|---|{'---|---|---|' if given.guard else ''}", flush=True)
     everything = []
     with tempfile.TemporaryDirectory() as name:
+        if given.pretrain:
+            os.environ["ZOO_HOME"] = f"{name}/home"
+            for seed in given.seeds.split(","):
+                pretrain(given, int(seed), Path(name))
         for labels in given.labels.split(","):
             for strategy in given.strategies.split(","):
                 found = [fit(given, strategy, labels, int(seed), Path(name)) for seed in given.seeds.split(",")]

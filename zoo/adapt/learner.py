@@ -28,13 +28,15 @@ from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabiliti
 from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.catalog.tables import facts_table
-from zoo.data.dataset import Split
+from zoo.data.dataset import Data, Split
 from zoo.data.open import open_data
+from zoo.data.preprocess import check_rows
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.data.views import viewed
 from zoo.errors import DataError, UsageError
 from zoo.models.accelerator import Placement
 from zoo.models.network import Network
+from zoo.weights.pull import tell
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -86,6 +88,7 @@ class Learner:
         placement: device and precision, and why.
         fitted: what the fit made; None before.
         notes: sentences the user should read.
+        seen: what the last `evaluate` or `predict` noticed of its rows.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Learner:
         #: run.json of the run it was loaded from.
         self.saved: Mapping[str, Any] | None = None
         self.notes: list[str] = []
+        self.seen: list[str] = []
         #: The processes that a fit under way shares its work with; see `zoo.adapt.group`.
         self.group: Group = ALONE
         #: How many processes the fit had, and whether this is the one that writes.
@@ -188,9 +192,12 @@ class Learner:
             skip_bad=skip_bad,
             seed=self.seed,
             group_by=group_by,
+            self_supervised=isinstance(self.strategy, Gradient) and self.strategy.self_supervised,
         )
         if isinstance(self.strategy, Gradient) and self.strategy.early_stop:
             rows = rows.hold_out(self.seed)
+        if guard and rows.own_numbers:
+            raise UsageError("a guard compares what is said of labels, and there are none", hint="Leave guard out.")
         self.call |= {
             "data": call.place(train),
             "val": call.place(val),
@@ -202,15 +209,21 @@ class Learner:
             "batch_size": batch_size,
             "group_by": group_by,
         }
+        # Of the inner split nothing is learned, its columns' means included; targets play no part in this.
+        self.source = self.source.fitted_on(rows.all)
         with self._together() as group:
             progress = progress if group.leads else None
             with group.in_turn():  # what is pulled is pulled once
                 network = self.source.network(progress).to(self.placement.device)
+            read = network.reader()
+            noticed = [note for part in (rows.all, rows.report) for note in check_rows(read, part)]
+            rows = rows.with_own_numbers(read)
             described = rows.describe()
             with self._under_way(resume if group.leads else None, network, rows, described) as run:
                 if group.first(run is not None and run.done):
                     return self._take(Path(resume))  # type: ignore[arg-type]
                 notes = [*self.advice, *self.source.notes, *rows.notes, *group.notes]
+                notes += noticed
                 with seeded(self.seed), deterministic():
                     model, history, facts, figures = self._learn(network, rows, notes, progress, run)
                 outputs = self._outputs(model.eval(), rows.report, progress)
@@ -376,6 +389,7 @@ class Learner:
             DataError: labels that this learner does not know, or training data that has changed.
         """
         split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
+        self._look_at(split, said=not isinstance(test, (Data, Split)))
         outputs = self._outputs(self.model, split, progress)
         found = evaluate(outputs, _targets(split), self.task, split=split.name, detailed=True)
         return self._guarded(found, split, outputs, train, scratch, progress) if guard else found
@@ -411,7 +425,14 @@ class Learner:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         model = self.model
         split = x if isinstance(x, Split) else open_data(x, labelled=False).held_out
+        self._look_at(split, said=not isinstance(x, Split))
         return probabilities(self._outputs(model, split, None, keep=False), self.task).numpy()
+
+    def _look_at(self, split: Split, *, said: bool) -> None:
+        """Note what the reader notices of rows before they are read, and say it to those who did not open them."""
+        self.seen = check_rows(self.model.backbone.reader(), split)
+        for note in self.seen if said else ():
+            tell(note)
 
     def outputs(self, split: Split) -> Tensor:
         """(N, C) outputs of the rows of a split, on the CPU: logits, or numbers for regression."""

@@ -53,7 +53,7 @@ def publish(
         num_classes=learner.task.outputs,
         options=source.weights.options if source.weights else {},
         metrics={name: score for name, score in learner.evaluation.scores.items() if score is not None},
-        preprocessing=source.preprocessing,
+        preprocessing=learner.model.backbone.preprocessing,
     )
     check_weights(weights)
     if not replace:
@@ -114,9 +114,11 @@ def _classifier(source: NamedSource) -> tuple[str, nn.Linear | nn.Conv2d]:
 def _expect_same_answers(published: Network, learner: Learner) -> None:
     """Compare the logits of the written file with the learner's: something may stand between features and head."""
     size = published.preprocessing.input_size if published.preprocessing else None
-    if size is None or published.spec is None or published.spec.input != "image":
+    if size is None or published.spec is None or published.spec.input not in ("image", "table"):
         return
-    x = torch.randn((2, published.in_chans, *size[1:]), generator=torch.Generator().manual_seed(0))
+    if published.spec.input == "image":
+        size = (published.in_chans, *size[1:])
+    x = torch.randn((2, *size), generator=torch.Generator().manual_seed(0))
     head = copy.deepcopy(learner.model.head).cpu().float()
     with torch.inference_mode():
         expected, found = head(published.features(x)), published(x)

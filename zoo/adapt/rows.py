@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from torch import Tensor
 
 from zoo.adapt.strategy import UNLABELLED
 from zoo.data import loading
@@ -20,7 +21,7 @@ from zoo.data.join import join
 from zoo.data.open import has_column, open_data
 from zoo.data.preprocess import Reader
 from zoo.data.split import Chosen, choose, divide
-from zoo.data.task import CLASSES, Task
+from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 
 SPLITS: Final = (TRAIN, VAL, TEST)
@@ -39,6 +40,7 @@ class Rows:
         report_name: "val" or "test".
         notes: sentences the user should read.
         inner: labelled rows that choices are made on (see `hold_out`), and that are not learned from.
+        own_numbers: whether the data have no labels; targets are zeros until `with_own_numbers` gives each row its own.
     """
 
     data: Data
@@ -49,6 +51,7 @@ class Rows:
     report_name: str
     notes: tuple[str, ...] = ()
     inner: Split | None = None
+    own_numbers: bool = False
 
     @property
     def unlabelled(self) -> Split:
@@ -64,6 +67,26 @@ class Rows:
             train=self.train.subset(kept),
             all=self.all.subset([*kept.tolist(), *rest]),
             inner=self.train.subset(held).renamed("inner"),
+        )
+
+    def with_own_numbers(self, read: Reader) -> Rows:
+        """The same; data without labels with the numbers that each row becomes as its targets.
+
+        Raises:
+            UsageError: a sample becomes something else than a row of numbers.
+        """
+        if not self.own_numbers:
+            return self
+        train, report = _numbers_of(self.train, read), _numbers_of(self.report, read)
+        names = getattr(read, "names", None) or tuple(map(str, range(train.shape[1])))
+        task = Task(REGRESSION, tuple(names))
+        none = _no_labels(task, len(self.all) - len(self.train))
+        return replace(
+            self,
+            task=task,
+            train=replace(self.train, targets=train, task=task),
+            all=replace(self.all, targets=np.concatenate([train, none]), task=task),
+            report=replace(self.report, targets=report, task=task),
         )
 
     def steps(self, batch_size: int) -> int:
@@ -123,8 +146,12 @@ def gather(
     skip_bad: bool,
     seed: int,
     group_by: str | None = None,
+    self_supervised: bool = False,
 ) -> Rows:
     """Open the data, set the reported split aside, then the labels, then add the unlabelled rows.
+
+    Args:
+        self_supervised: data without labels will do.
 
     Raises:
         DataError: the data cannot be learned from.
@@ -136,12 +163,20 @@ def gather(
         raise UsageError(
             "this strategy needs unlabelled target data", hint="Give it: fit(train, target=...), or --target DATA."
         )
-    data = open_data(train, skip_bad=skip_bad, group_by=group_by)
+    data = _opened(train, skip_bad, group_by, self_supervised)
+    own_numbers = data.task is None and self_supervised
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
         val = _reported(val, data, skip_bad, group_by)
         notes += val.notes
-    chosen = choose(data, val, labels_per_class=labels_per_class, seed=seed)
+    if own_numbers:
+        notes.append("there are no labels: the figures say how well the numbers of a row can be read off its features")
+    chosen = choose(
+        _placeholders(data) if own_numbers else data,
+        _placeholders(val) if own_numbers and isinstance(val, Data) else val,
+        labels_per_class=labels_per_class,
+        seed=seed,
+    )
     notes += _overlap(chosen, given=isinstance(val, Data))
     if group_by is not None:
         notes += _groups_apart(chosen, group_by)
@@ -167,7 +202,48 @@ def gather(
                 "rows of the target's domain (val=, --val, or evaluate) say how well the target is predicted"
             )
         everything = join(chosen.train, unlabelled, _no_labels(task, len(unlabelled)))
-    return Rows(data, task, chosen.train, everything, chosen.report, chosen.report_name, tuple(notes))
+    return Rows(
+        data,
+        task,
+        chosen.train,
+        everything,
+        chosen.report,
+        chosen.report_name,
+        tuple(notes),
+        own_numbers=own_numbers,
+    )
+
+
+def _opened(train: Any, skip_bad: bool, group_by: str | None, self_supervised: bool) -> Data:
+    try:
+        return open_data(train, skip_bad=skip_bad, group_by=group_by)
+    except (DataError, UsageError):
+        if not self_supervised:
+            raise
+        found = open_data(train, skip_bad=skip_bad, group_by=group_by, labelled=False)
+        if found.task is not None:  # labels were not what was wrong
+            raise
+        return found
+
+
+def _placeholders(data: Data) -> Data:
+    """Data without labels that can be divided: every target is 0."""
+    task = Task(REGRESSION, ("row",))
+    splits = {
+        name: replace(split, targets=np.zeros((len(split), 1), dtype=np.float32), task=task)
+        for name, split in data.splits.items()
+    }
+    return replace(data, splits=splits, task=task)
+
+
+def _numbers_of(split: Split, read: Reader) -> np.ndarray:
+    """(N, D) float32: what each row becomes."""
+    parts = [batch.x for batch in loading.batches(split, read, 512)]
+    if not all(isinstance(part, Tensor) and part.ndim == 2 and part.is_floating_point() for part in parts):
+        raise UsageError(
+            "without labels only rows of numbers can be learned from", hint="Give labels, or rows of a table."
+        )
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
 def _reported(val: Any, data: Data, skip_bad: bool, group_by: str | None) -> Data:

@@ -29,6 +29,7 @@ from zoo.adapt.underway import unfinished, write_history, write_record
 from zoo.atomic import write_atomically
 from zoo.catalog.spec import Backbone, Strategy, Weights, check_weights
 from zoo.catalog.targets import load as load_target
+from zoo.data.preprocess import fitted_width
 from zoo.data.task import Task
 from zoo.errors import DiskError, IntegrityError, NotFoundError, PluginError, UsageError, ZooError
 from zoo.models.accelerator import choose
@@ -252,7 +253,7 @@ def _network(
     facts, weights = record["composition"]["backbone"], _recorded(record)
     random = Weights(f"{facts['name']}.none", facts["name"], "", num_classes=facts["num_classes"])
     with _damage(f"the backbone of {where.with_name(RUN)} cannot be built"):
-        return restore_network(
+        network = restore_network(
             source.spec,
             tensors,
             weights=weights or dataclasses.replace(random, options=facts["options"]),
@@ -261,6 +262,9 @@ def _network(
             preprocessing=preprocessing_of(record),
             where=where,
         )
+        if fitted_width(network.preprocessing) is not None:
+            network.reader()  # what it was fitted on is checked now, and not when somebody predicts
+        return network
 
 
 def _head(

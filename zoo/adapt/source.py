@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from zoo.catalog.spec import Backbone, Preprocessing, Weights
+from zoo.data.preprocess import fit_reader
 from zoo.models.network import Network, default_preprocessing
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
+    from zoo.data.dataset import Split
 
 
 class NamedSource:
@@ -30,9 +32,11 @@ class NamedSource:
 
     Attributes:
         notes: what the user should know of weights that were just pulled: their terms, and what pins them.
+        fitted: what a reader was told by the rows of a fit, and what the user should know of that; None = nothing.
     """
 
     notes: Sequence[str] = ()
+    fitted: tuple[Preprocessing, list[str]] | None = None
 
     def __init__(
         self,
@@ -65,9 +69,23 @@ class NamedSource:
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """The weights' own, else the architecture's."""
+        """What a fit has fitted, else the weights' own, else the architecture's."""
+        return self.fitted[0] if self.fitted else self._given()
+
+    def _given(self) -> Preprocessing | None:
         own = self.weights.preprocessing if self.weights else None
         return own or default_preprocessing(self.spec)
+
+    def fitted_on(self, split: Split) -> NamedSource:
+        """The same with a reader that was fitted on these rows, and a network for what it gives; itself where its
+        reader needs no fitting, or came fitted with the weights."""
+        given = self._given()
+        preprocessing, notes = fit_reader(given, split)
+        if preprocessing is given or preprocessing is None:
+            return self
+        made = copy.copy(self)
+        made.fitted, made.in_chans, made.notes = (preprocessing, notes), preprocessing.input_size[0], ()
+        return made
 
     def _expect_tap(self, tap: str) -> None:
         """Raise `UsageError` for a tap that cannot be read, before anything is pulled: on a network without memory."""
@@ -85,13 +103,18 @@ class NamedSource:
         from zoo.weights.pull import pull
 
         path: Path | None = None
+        self.notes = []
         if self.weights is not None:
             settings = self.registry.settings
             told = (lambda have, total: progress("pull", have, total or 0)) if progress else None
             got = pull(self.weights, settings=settings, registry=self.registry, progress=told)
             self.notes = [] if got.cached else notes_of(self.weights, got, place(settings))
             path = got.path
-        return load_network(self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed)
+        network = load_network(self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed)
+        if self.fitted is not None:
+            network.preprocessing = self.fitted[0]
+            self.notes = [*self.notes, *self.fitted[1]]
+        return network
 
 
 class ModuleSource:
@@ -121,7 +144,8 @@ class ModuleSource:
         self.module = module
         self.head = head or (",".join(given.head_names) if given else None)
         self.tap = given.tap if given and tap is None else tap
-        self.preprocessing = preprocessing or (given.preprocessing if given else None)
+        self.given = preprocessing or (given.preprocessing if given else None)
+        self.preprocessing = self.given
         self.network()  # a wrong head or tap is said now
 
     @property
@@ -138,6 +162,15 @@ class ModuleSource:
     def in_chans(self) -> int:
         """Channels of the input."""
         return self.network().in_chans
+
+    def fitted_on(self, split: Split) -> ModuleSource:
+        """The same with a reader that was fitted on these rows; itself where its reader needs no fitting."""
+        preprocessing, notes = fit_reader(self.given, split)
+        if preprocessing is self.given:
+            return self
+        made = copy.copy(self)
+        made.preprocessing, made.notes = preprocessing, notes
+        return made
 
     def network(self, progress: Any = None) -> Network:
         """A copy of the module behind the network contract (evaluation mode)."""

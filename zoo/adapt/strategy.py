@@ -289,6 +289,9 @@ class Gradient(ABC):
     early_stop: int | None = None
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    #: Whether the backbone learns from samples alone, so that data without labels will do: the numbers of each row are
+    #: then its targets, and the reported figure says how well they can be read off its features.
+    self_supervised: ClassVar[bool] = False
     #: Fewest epochs when `epochs` is None.
     min_epochs: ClassVar[int] = 10
     #: Fewest steps when `epochs` is None.

@@ -17,12 +17,16 @@ from torch import Tensor
 from zoo.adapt.features import FeatureStore, shared_store
 from zoo.adapt.source import NamedSource
 from zoo.atomic import write_atomically
+from zoo.catalog.spec import Preprocessing
 from zoo.catalog.tables import counted
 from zoo.choose import duplicates, shifts
 from zoo.choose.look import SIDE, Look, look_at
 from zoo.choose.raw import cepstra
 from zoo.choose.suspects import label_suspects
+from zoo.data import table
 from zoo.data.dataset import TRAIN, Data, Split
+from zoo.data.join import together
+from zoo.data.loading import batches
 from zoo.data.open import open_data
 from zoo.data.task import CLASSES
 from zoo.errors import DataError, UsageError
@@ -307,10 +311,20 @@ def _features(
     if heard:
         parts = [cepstra(split) for split in rows.splits]
         return torch.cat(parts), "no weights are on this disk: recordings are compared by their cepstra"
+    if all(isinstance(split.raw(0), Mapping) for split in rows.splits if len(split)):
+        return _columns(rows)
     flat = [np.asarray(split.raw(index)).ravel() for split, index in rows.places]
     if len({len(row) for row in flat}) == 1:
         return torch.from_numpy(np.stack(flat)).float(), "samples are compared as the numbers they are"
     return None, "samples are of different shapes: they are compared by their bytes alone"
+
+
+def _columns(rows: _Rows) -> tuple[Tensor, str]:
+    """Rows of tables as the numbers that a reader makes of them which has seen them all."""
+    made = table.fit(Preprocessing(kind=table.KIND), together(rows.splits))[0]
+    read = table.TableReader(made, made.input_size[0])
+    parts = [batch.x for split in rows.splits for batch in batches(split, read, 512)]
+    return torch.cat(parts), "rows are compared by their columns, numbers standardised and categories one by one"
 
 
 def _best_here(registry: Registry) -> str | None:

@@ -18,6 +18,7 @@ from zoo.catalog.tables import counted
 from zoo.choose.compare import GROUPED, LEVEL, holm, paired_p, row_errors
 from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Split
+from zoo.data.table import KIND
 from zoo.data.task import CLASSES, REGRESSION, Task
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _baselines(
     source = learner.source
     if isinstance(source, NamedSource):
         plain = NamedSource(
-            source.spec, None, source.registry, in_chans=source.in_chans, tap=source.tap, seed=learner.seed
+            source.spec, None, source.registry, in_chans=network.in_chans, tap=source.tap, seed=learner.seed
         )
         untrained = plain.network(progress).to(learner.placement.device)
         untrained.preprocessing = network.preprocessing
@@ -260,5 +261,8 @@ def _advice(verdict: str, best: Baseline, n: int, learner: Learner) -> str:
             f"On {n} rows differences below {half:.3f} cannot be seen: judge by more rows, try another backbone "
             "(zoo rank), or take what is simpler."
         )
-    instead = {"from-scratch": "train from scratch (-s from-scratch)", "raw": "a model on the raw numbers is enough"}
+    raw = "a model on the raw numbers is enough"
+    if learner.model.backbone.preprocessing and learner.model.backbone.preprocessing.kind == KIND:
+        raw = "take boosted trees (scikit-learn's HistGradientBoosting), which are the raw baseline here"
+    instead = {"from-scratch": "train from scratch (-s from-scratch)", "raw": raw}
     return f"{instead.get(best.name, best.name + ' is better')}; or try another backbone (zoo rank)."

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from scipy.fft import dct
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from torch import Tensor
 
 from zoo.adapt import ridge
 from zoo.adapt.solve import solve_head
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import target_columns
+from zoo.catalog.spec import Preprocessing
+from zoo.data import table
 from zoo.data.dataset import Split
 from zoo.data.loading import batches
 from zoo.data.spectrogram import LogMel
-from zoo.data.task import REGRESSION, Task
+from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.models.network import Network
 
 #: Pictures are shrunk to at most this many pixels a side before raw pixels are learned from.
@@ -30,7 +33,8 @@ def raw_outputs(network: Network, train: Split, test: Split, task: Task) -> Tens
     """(N, C) float64 outputs on the test rows of a classic model that learned from the training rows.
 
     Of pictures and arrays ridge regression on the network's input (pictures shrunk), its strength chosen by
-    leave-one-out; of recordings logistic regression on their cepstra. None where the input is several tensors.
+    leave-one-out; of recordings logistic regression on their cepstra; of tables gradient-boosted trees on their
+    columns. None where the input is several tensors.
     """
     return _MODELS.get(train.samples.kind, _ridge)(network, train, test, task)
 
@@ -81,5 +85,42 @@ def _probe_cepstra(network: Network, train: Split, test: Split, task: Task) -> T
         return solve_head(cepstra(train), np.asarray(train.targets), task)(cepstra(test)).double()
 
 
+def _trees(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:
+    """Histogram gradient boosting (scikit-learn's, as it comes, seeded), with categories and empty cells as they are.
+
+    It types the columns by its own rows: what the network knows of columns may come with its weights.
+    """
+    if not isinstance(train.raw(0), Mapping):
+        return _ridge(network, train, test, task)
+    read = table.TableReader(fitted := table.fit(Preprocessing(kind=table.KIND), train)[0], fitted.input_size[0])
+    (x, categories), (new, _) = read.numbers(train), read.numbers(test)
+    codes = np.asarray(train.targets)
+    options = {"categorical_features": categories if categories.any() else None, "random_state": 0}
+    if task.kind == CLASSES:
+        return _log_chances(HistGradientBoostingClassifier(**options), x, codes, new, task.outputs)
+    if task.kind == REGRESSION:
+        made = [HistGradientBoostingRegressor(**options).fit(x, column).predict(new) for column in codes.T]
+        return torch.from_numpy(np.stack(made, axis=1))
+    made = [
+        _log_chances(HistGradientBoostingClassifier(**options), x, column.astype(np.int64), new, 2)
+        for column in codes.T
+    ]
+    return torch.stack([one[:, 1] - one[:, 0] for one in made], dim=1)
+
+
+def _log_chances(model: Any, x: np.ndarray, codes: np.ndarray, new: np.ndarray, outputs: int) -> Tensor:
+    """(N, C) logarithms of the chances of each class; a class that was never seen is next to impossible."""
+    chances = np.zeros((len(new), outputs))
+    if len(seen := np.unique(codes)) == 1:
+        chances[:, seen] = 1
+    else:
+        fitted = model.fit(x, codes)
+        chances[:, fitted.classes_] = fitted.predict_proba(new)
+    return torch.from_numpy(np.log(np.maximum(chances, 1e-12)))
+
+
 #: Kind of sample -> what learns from it; `_ridge` for any other.
-_MODELS: Final[Mapping[str, Callable[[Network, Split, Split, Task], Tensor | None]]] = {"audio": _probe_cepstra}
+_MODELS: Final[Mapping[str, Callable[[Network, Split, Split, Task], Tensor | None]]] = {
+    "audio": _probe_cepstra,
+    "table": _trees,
+}

@@ -121,6 +121,14 @@ def _suggest_resuming(run: Path | None) -> None:
 @click.command("pretrain", short_help="Train a backbone from scratch and publish its weights.")
 @click.argument("data")
 @click.option("-b", "--backbone", required=True, metavar="NAME", help="The architecture to train.")
+@click.option(
+    "-s",
+    "--strategy",
+    default="from-scratch",
+    show_default=True,
+    metavar="NAME",
+    help="How: from-scratch learns from labels, scarf from the rows of a table alone.",
+)
 @click.option("--publish", "name", required=True, metavar="ARCH.TAG", help="The name of the new weights.")
 @click.option("--license", help="Licence of the new weights.")
 @click.option("--replace", is_flag=True, help="Overwrite weights of this name.")
@@ -130,7 +138,7 @@ def _suggest_resuming(run: Path | None) -> None:
 def pretrain_verb(
     ctx: click.Context, name: str, license: str | None, replace: bool, resume: bool, out: Output, **given: Any
 ) -> None:
-    """Train a backbone from scratch on DATA and publish it as weights in your registry."""
+    """Train a backbone from random weights on DATA and publish it as weights in your registry."""
     from zoo.weights.register import refuse_taken
 
     registry, begun = begin(ctx, resume, given["run"], out)
@@ -140,17 +148,16 @@ def pretrain_verb(
     check_weights(Weights(name=name, backbone=spec.name, source="file:", license=license))
     if not replace:
         refuse_taken(name, registry)
-    given |= {"strategy": "from-scratch"}
     if launched(ctx, registry, begun, out, **given):
         return
-    again = ["zoo", "pretrain", given["data"], "-b", given["backbone"], "--publish", name]
+    again = ["zoo", "pretrain", given["data"], "-b", given["backbone"], "-s", given["strategy"], "--publish", name]
     again += [*(["--license", license] if license else []), *(["--replace"] if replace else []), "--resume"]
     learner, run = fit(
         registry,
         out,
         begun=begun,
         anew=not resume,
-        weights="default",
+        weights="none",
         publish=True,
         again=shlex.join(again),
         **given,

@@ -51,7 +51,7 @@ def evaluate_verb(
     held = opened.held_out
     if held.name not in (VAL, TEST) and (learned := learned_from(learner, data, held)):
         out.note(f"note: {learned} of {len(held)} rows were learned from: this figure is too good")
-    out.notes(learner.store.said())
+    out.notes([*learner.seen, *learner.store.said()])
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 
@@ -76,6 +76,7 @@ def predict_verb(
     out.notes(data.notes)
     split = data.held_out
     found = learner.predict_proba(split)
+    out.notes(learner.seen)
     rows: list[dict[str, Any]] = []
     for i, values in enumerate(found):
         row: dict[str, Any] = {"path": str(split.location(i))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,12 @@ def join(first: Split, second: Split, targets: np.ndarray) -> Split:
             first, rows=np.concatenate([first.rows, second.rows]), targets=together, groups=None, group_names=()
         )
     return Split(first.name, JoinedSamples(first, second), np.arange(len(together)), together, first.task)
+
+
+def together(splits: Sequence[Split]) -> Split:
+    """All rows of some splits, one after the other, without targets."""
+    whole = splits[0].unlabelled()
+    for split in splits[1:]:
+        samples = JoinedSamples(whole, split)
+        whole = Split(whole.name, samples, np.arange(len(samples)))
+    return whole

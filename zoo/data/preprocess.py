@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 from zoo.catalog.spec import Preprocessing
 from zoo.data.sound import Sound
 from zoo.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from zoo.data.dataset import Split
 
 #: Pillow's filters by the names that timm and the registry use.
 INTERPOLATIONS: Final = {
@@ -58,12 +61,18 @@ ReaderFactory = Callable[[Preprocessing, int, Assets], Reader]
 
 
 class Readers:
-    """The readers known, by kind. An object, so that another kind can be added without touching anybody else's."""
+    """The readers known, by kind. An object, so that another kind can be added without touching anybody else's.
+
+    A factory whose readers must see rows first, before they can read any, also has
+    `fit(preprocessing, split) -> (preprocessing, notes)`: see `fit_reader`. A reader may have
+    `check(split) -> notes`: see `check_rows`.
+    """
 
     def __init__(self) -> None:
         self._factories: dict[str, ReaderFactory] = {
             "image": _image_reader,
             "audio": _audio_reader,
+            "table": _TableReaders(),
             "tensor": _tensor_reader,
         }
 
@@ -85,6 +94,10 @@ class Readers:
             )
         return self._factories[preprocessing.kind](preprocessing, in_chans, assets)
 
+    def fitter(self, kind: str) -> Callable[[Preprocessing, Split], tuple[Preprocessing, list[str]]] | None:
+        """What fits readers of a kind; None where they need no fitting."""
+        return getattr(self._factories.get(kind), "fit", None)
+
 
 def _image_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
     return ImageReader(preprocessing, in_chans)
@@ -100,6 +113,61 @@ def _audio_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -
     return AudioReader(preprocessing, in_chans)
 
 
+class _TableReaders:
+    def __call__(self, preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
+        from zoo.data.table import TableReader
+
+        return TableReader(preprocessing, in_chans)
+
+    def fit(self, preprocessing: Preprocessing, split: Split) -> tuple[Preprocessing, list[str]]:
+        from zoo.data.table import fit
+
+        return fit(preprocessing, split)
+
+
+def fit_reader(
+    preprocessing: Preprocessing | None, split: Split, *, readers: Readers | None = None
+) -> tuple[Preprocessing | None, list[str]]:
+    """A preprocessing that knows what its reader has to know of the rows that are learned from.
+
+    Most readers need nothing, and weights bring what theirs once saw: then the very same preprocessing comes back. Else
+    it comes back with that in `extra`, and with the shape of one sample as `input_size`, whose first number is
+    `in_chans`: the network is built for it.
+
+    Args:
+        preprocessing: the weights' or the architecture's.
+        split: the rows that are learned from, and no other.
+        readers: the kinds known; None = those of the zoo.
+
+    Returns:
+        The preprocessing, and what a person should know.
+
+    Raises:
+        DataError: nothing can be learned from these rows.
+    """
+    fitter = (readers or Readers()).fitter(preprocessing.kind) if preprocessing is not None else None
+    if preprocessing is None or fitter is None or preprocessing.extra:
+        return preprocessing, []
+    return fitter(preprocessing, split)
+
+
+def fitted_width(preprocessing: Preprocessing | None, *, readers: Readers | None = None) -> int | None:
+    """`in_chans` of the network that a fitted reader was made for; None for readers that are not fitted."""
+    if preprocessing is None or not preprocessing.extra or not (readers or Readers()).fitter(preprocessing.kind):
+        return None
+    return preprocessing.input_size[0]
+
+
+def check_rows(read: Reader, split: Split) -> list[str]:
+    """What a person should know of rows before they are read, as far as the reader looks at them.
+
+    Raises:
+        DataError: they cannot be read; place and cause are named.
+    """
+    check = getattr(read, "check", None)
+    return list(check(split)) if check is not None else []
+
+
 def reader(
     preprocessing: Preprocessing | None,
     in_chans: int = 3,
@@ -113,7 +181,7 @@ def reader(
         preprocessing: of the weights; None = the network takes tensors that are ready.
         in_chans: channels that the network takes.
         assets: files that belong to the weights besides tensors.
-        readers: the kinds known; None = "image", "audio" and "tensor".
+        readers: the kinds known; None = those of the zoo.
 
     Raises:
         UsageError: an unknown kind, interpolation or crop mode.

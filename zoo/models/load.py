@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Weights
+from zoo.data.preprocess import fitted_width
 from zoo.errors import IntegrityError, PluginError, UsageError
 from zoo.models.build import Builder, fill_unsaved
 from zoo.models.finite import has_finite, is_finite
@@ -57,7 +58,7 @@ def load_network(
         path: the verified file; None (with `weights` None) = random weights.
         in_chans: input channels; None = the file's own (or the spec's, for random weights). One channel takes the sum
             of the filters over the file's channels; otherwise they are repeated and scaled so that the sum of the
-            input's weights stays.
+            input's weights stays. Weights whose reader was fitted (`zoo.data.preprocess.fit_reader`) have their own.
         tap: where features are read; see `Network`.
         seed: of all that is random. The caller's generator is left as it was.
         num_classes: None = the file's own (or the builder's default, for random weights).
@@ -72,6 +73,7 @@ def load_network(
     """
     if in_chans is not None and in_chans < 1:
         raise UsageError(f"in_chans must be at least 1, not {in_chans}")
+    in_chans = fitted_width(weights.preprocessing if weights else None) or in_chans
     build = Builder(spec, weights, seed)
     if path is None:
         if weights is not None:

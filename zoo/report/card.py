@@ -14,6 +14,14 @@ from zoo.catalog import licenses
 UNSTATED: Final = "not stated: find out before you share this model"
 #: Said of what a record may lack.
 _NOWHERE: Final = "not recorded"
+#: (kind of sample, kind of task) -> what the Hub calls that.
+_TASKS: Final = {
+    ("image", "classes"): "image-classification",
+    ("table", "classes"): "tabular-classification",
+    ("table", "regression"): "tabular-regression",
+}
+#: Kind of sample -> a file of it.
+_SAMPLES: Final = {"image": "picture.jpg", "audio": "recording.wav", "table": "rows.csv"}
 _REPO: Final = re.compile(r"hf://([^/@]+/[^/@]+)")
 #: What would begin a link, emphasis, code or another cell.
 _MARKUP: Final = re.compile(r"[|`*\[\]]")
@@ -72,7 +80,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         f" Python {_stated(versions, 'python')} |",
         "",
         *_notes([*record["notes"], *teachers_warnings(record)]),
-        *_use(repo),
+        *_use(_kind(record), repo),
     ]
     return "\n".join(lines)
 
@@ -94,8 +102,16 @@ def _licence(licence: str | None) -> list[str]:
 
 def _pipeline(record: Mapping[str, Any]) -> list[str]:
     """What the Hub calls the task, where it has a name for it."""
-    kind = (record["preprocessing"] or {}).get("kind")
-    return ["pipeline_tag: image-classification"] if kind == "image" and record["task"]["kind"] == "classes" else []
+    name = _hub_task(record)
+    return [f"pipeline_tag: {name}"] if name else []
+
+
+def _hub_task(record: Mapping[str, Any]) -> str | None:
+    return _TASKS.get((_kind(record), record["task"]["kind"]))
+
+
+def _kind(record: Mapping[str, Any]) -> str | None:
+    return (record["preprocessing"] or {}).get("kind")
 
 
 def _base_model(weights: Mapping[str, Any] | None) -> list[str]:
@@ -107,7 +123,7 @@ def _base_model(weights: Mapping[str, Any] | None) -> list[str]:
 def _results(record: Mapping[str, Any]) -> list[str]:
     """The reported figure, as the Hub's tables of results read it."""
     metrics, data = record["metrics"], _quoted(record["data"]["name"])
-    kind = "image-classification" if _pipeline(record) else record["task"]["kind"]
+    kind = _hub_task(record) or record["task"]["kind"]
     backbone, strategy = (record["composition"][part]["name"] for part in ("backbone", "strategy"))
     return [
         "metrics:",
@@ -121,7 +137,8 @@ def _results(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use(repo: str | None) -> list[str]:
+def _use(kind: str | None, repo: str | None) -> list[str]:
+    sample = _SAMPLES.get(kind or "", _SAMPLES["image"])
     place = "PATH/OF/THIS/FOLDER" if repo is None else f"hf://{repo}"
     return [
         "## Use it",
@@ -130,10 +147,10 @@ def _use(repo: str | None) -> list[str]:
         "import zoo",
         "",
         f'learner = zoo.load("{place}")',
-        'learner.predict(["picture.jpg"])',
+        f'learner.predict("{sample}")' if kind == "table" else f'learner.predict(["{sample}"])',
         "```",
         "",
-        f"The same from a shell: `zoo predict {place} picture.jpg`.",
+        f"The same from a shell: `zoo predict {place} {sample}`.",
         "",
     ]
 
