@@ -18,6 +18,7 @@ from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Data
 from zoo.data.task import MULTI_LABEL, REGRESSION, Task
 from zoo.errors import DataError, IntegrityError, NotFoundError, UsageError
+from zoo.models.tensors import write_tensors
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tables_kit import data_of, people, split_of
@@ -125,6 +126,15 @@ def test_random_weights_are_never_silent() -> None:
         zoo.compose("tabular_resnet", "linear-probe")
     found = zoo.compose("tabular_resnet", "linear-probe", weights=None, **PLACE).fit(data_of(90), "test")
     assert found.source.weights is None
+
+
+def test_weights_that_do_not_say_their_columns(tmp_path: Path) -> None:
+    """A file alone: rows standardised anew would be other numbers than those it learned from."""
+    network = zoo.load_backbone("tabular_resnet", weights=None, in_chans=7, num_classes=2)
+    write_tensors(tmp_path / "bare.safetensors", network.state_dict())
+    learner = zoo.compose("tabular_resnet", "linear-probe", weights=tmp_path / "bare.safetensors", in_chans=7, **PLACE)
+    with pytest.raises(UsageError, match="does not say what rows it learned from"):
+        learner.fit(data_of(90), "test")
 
 
 def test_the_raw_baseline_is_boosted_trees(fitted: Learner) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.data.preprocess import fit_reader
+from zoo.errors import UsageError
 from zoo.models.network import Network, default_preprocessing
 
 if TYPE_CHECKING:
@@ -78,11 +79,22 @@ class NamedSource:
 
     def fitted_on(self, split: Split) -> NamedSource:
         """The same with a reader that was fitted on these rows, and a network for what it gives; itself where its
-        reader needs no fitting, or came fitted with the weights."""
+        reader needs no fitting, or came fitted with the weights.
+
+        Raises:
+            UsageError: weights whose reader should have come fitted with them.
+            DataError: nothing can be learned from these rows.
+        """
         given = self._given()
         preprocessing, notes = fit_reader(given, split)
         if preprocessing is given or preprocessing is None:
             return self
+        if self.weights is not None:
+            raise UsageError(
+                f"{self.weights.name} does not say what rows it learned from, so that it cannot read any",
+                why=f"Its preprocessing of kind {preprocessing.kind!r} is not fitted; other rows would mean other numbers.",
+                hint="Take weights that were published (zoo pretrain, publish), which bring that with them.",
+            )
         made = copy.copy(self)
         made.fitted, made.in_chans, made.notes = (preprocessing, notes), preprocessing.input_size[0], ()
         return made
