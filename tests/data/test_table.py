@@ -204,15 +204,6 @@ def test_columns_that_are_missing_or_new() -> None:
     ]
 
 
-@pytest.mark.parametrize("labels", [["yes", "no"] * 20, [0.5 * i for i in range(40)]], ids=["classes", "numbers"])
-def test_the_target_among_the_features_is_said(labels: list[Any]) -> None:
-    rows = [{"a": float(i % 7), "b": "xy"[i % 3 == 0], "answer": label} for i, label in enumerate(labels)]
-    notes = fitted(rows, labels).check(split_of(rows, labels))
-    assert notes == ["column 'answer' says the target in every row: is it the target under another name?"]
-    rows[0] = {**rows[0], "answer": labels[1]}
-    assert fitted(rows, labels).check(split_of(rows, labels)) == []
-
-
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

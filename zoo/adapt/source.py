@@ -92,7 +92,7 @@ class NamedSource:
         if self.weights is not None:
             raise UsageError(
                 f"{self.weights.name} does not say what rows it learned from, so that it cannot read any",
-                why=f"Its preprocessing of kind {preprocessing.kind!r} is not fitted; other rows would mean other numbers.",
+                why=f"Its {preprocessing.kind!r} preprocessing is not fitted: rows would become other numbers.",
                 hint="Take weights that were published (zoo pretrain, publish), which bring that with them.",
             )
         made = copy.copy(self)

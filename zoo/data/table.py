@@ -30,9 +30,8 @@ from torch import Tensor
 
 from zoo.catalog.spec import Preprocessing
 from zoo.catalog.tables import counted
-from zoo.data.dataset import TRAIN, Split
+from zoo.data.dataset import Split
 from zoo.data.preprocess import describe, ready
-from zoo.data.task import CLASSES, REGRESSION
 from zoo.errors import DataError, UsageError
 
 KIND: Final = "table"
@@ -239,8 +238,7 @@ class TableReader:
     def check(self, split: Split) -> list[str]:
         """What a person should know of rows before they are read.
 
-        New categories and empty cells where there were none are counted, columns that are not read are named; of rows
-        that are learned from, also a column that says the target.
+        New categories, and empty cells where there were none, are counted; columns that are not read are named.
 
         Raises:
             DataError: a column is missing, or of another type; row and column are named.
@@ -264,7 +262,7 @@ class TableReader:
         if further := [name for name in there if name not in known]:
             many = "columns" if len(further) > 1 else "column"
             notes.append(f"{many} {_listed(further)}: not read, because the network has not learned from them")
-        return notes + (_told_targets(split, self.columns) if split.name == TRAIN else [])
+        return notes
 
     def _missing(self, names: Sequence[str], there: Sequence[str]) -> DataError:
         one = len(names) == 1
@@ -518,43 +516,6 @@ class _Look:
                 f"from: {instead}"
             )
         return notes
-
-
-def _told_targets(split: Split, columns: Sequence[Column]) -> list[str]:
-    """A note for each column that is the target under another name: one value for each class, or the number itself."""
-    if split.task is None or split.targets is None:
-        return []
-    if split.task.kind == CLASSES:
-        codes = [int(code) for code in split.targets]
-        labelled = [index for index, code in enumerate(codes) if code >= 0]
-        classes = len({codes[index] for index in labelled})
-        if len(labelled) <= 2 * classes or classes < 2:
-            return []
-        is_told = functools.partial(_names_classes, codes=codes, labelled=labelled, classes=classes)
-    elif split.task.kind == REGRESSION and split.targets.shape[1] == 1:
-        numbers = split.targets[:, 0].astype(np.float64)
-        if np.isfinite(numbers).sum() <= 2:
-            return []
-        is_told = functools.partial(_is_number_itself, numbers=numbers)
-    else:
-        return []
-    rows = list(_rows(split))
-    told = [one.name for one in columns if is_told(one, [row.get(one.name) for row in rows])]
-    return [f"column {name!r} says the target in every row: is it the target under another name?" for name in told]
-
-
-def _names_classes(column: Column, cells: list[Any], *, codes: list[int], labelled: list[int], classes: int) -> bool:
-    pairs = {(text_of(cells[index]), codes[index]) for index in labelled if not is_empty(cells[index])}
-    whole = all(not is_empty(cells[index]) for index in labelled)
-    return whole and len(pairs) == classes == len({text for text, _ in pairs})
-
-
-def _is_number_itself(column: Column, cells: list[Any], *, numbers: np.ndarray) -> bool:
-    if column.kind != NUMBER or any(is_empty(cell) for cell in cells):
-        return False
-    seen = np.array([column.value(cell) for cell in cells])
-    there = np.isfinite(numbers)
-    return bool(np.allclose(seen[there], numbers[there], rtol=1e-6))
 
 
 def _is_number(cell: Any) -> bool:
