@@ -230,7 +230,7 @@ def test_the_state_survives_json_and_registry_files(tmp_path: Path) -> None:
     weights = Weights("tabular_resnet.mine", "tabular_resnet", f"file:{tmp_path}/x.safetensors", preprocessing=made)
     add_weights(tmp_path / "registry.toml", weights)
     found = ledger.read(tmp_path / "registry.toml")
-    again = next(iter(found.weights)) if not isinstance(found.weights, dict) else found.weights["tabular_resnet.mine"]
+    again = found.weights["tabular_resnet.mine"]
     assert again.preprocessing == made
     one, other = TableReader(made, made.input_size[0]), TableReader(again.preprocessing, made.input_size[0])
     np.testing.assert_array_equal(read(one, rows), read(other, rows))

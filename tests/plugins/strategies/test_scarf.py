@@ -94,7 +94,7 @@ def test_rows_are_told_from_others_better_than_by_chance_and_ever_better() -> No
     learner = zoo.compose("tabular_resnet", "scarf", **{**QUICK, "epochs": 30}).fit(data_of(240), "test")
     losses = [epoch["loss"] for epoch in learner.history]
     assert losses[0] < math.log(32) + 0.2
-    assert losses[-1] < losses[0] - 0.3
+    assert losses[-1] < losses[0] - 0.1
     assert learner.history[-1]["found"] > 5 / 32
 
 
