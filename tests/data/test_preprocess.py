@@ -112,7 +112,7 @@ def test_a_network_without_preprocessing_takes_tensors_only() -> None:
 def test_wrong_preprocessing_is_refused() -> None:
     with pytest.raises(UsageError, match="no reader for 'smell' input") as caught:
         reader(Preprocessing(kind="smell"))
-    assert "image, tensor" in caught.value.why
+    assert "image, table, tensor" in caught.value.why
     with pytest.raises(UsageError, match="no interpolation 'cubic'"):
         reader(Preprocessing(interpolation="cubic"))
     with pytest.raises(UsageError, match="no crop_mode 'middle'"):

@@ -107,7 +107,7 @@ def _pipeline(record: Mapping[str, Any]) -> list[str]:
 
 
 def _hub_task(record: Mapping[str, Any]) -> str | None:
-    return _TASKS.get((_kind(record), record["task"]["kind"]))
+    return _TASKS.get((_kind(record) or "", record["task"]["kind"]))
 
 
 def _kind(record: Mapping[str, Any]) -> str | None:
