@@ -324,7 +324,8 @@ def _columns(rows: _Rows) -> tuple[Tensor, str]:
     made = table.fit(Preprocessing(kind=table.KIND), together(rows.splits))[0]
     read = table.TableReader(made, made.input_size[0])
     parts = [batch.x for split in rows.splits for batch in batches(split, read, 512)]
-    return torch.cat([part for part in parts if isinstance(part, Tensor)]), "rows are compared by their columns, numbers standardised and categories one by one"
+    found = torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return found, "rows are compared by their columns, numbers standardised and categories one by one"
 
 
 def _best_here(registry: Registry) -> str | None:
