@@ -66,11 +66,68 @@ def test_what_is_missing() -> None:
     with pytest.raises(DataError, match="no label column"):
         open_data(table([0, 1]).remove_columns("label"))
     assert open_data(table([0, 1]).remove_columns("label"), labelled=False).task is None
-    with pytest.raises(DataError, match="no image column"):
+    with pytest.raises(DataError, match="no column is left to learn from"):
         open_data(table([0, 1]).remove_columns("image"))
+    two = table([0, 1]).add_column("mask", table([0, 1])["image"][:]).cast_column("mask", datasets.Image())
+    with pytest.raises(DataError, match="2 columns of pictures or recordings: image, mask"):
+        open_data(two)
     with pytest.raises(DataError, match="'part1' is no split"):
         open_data(datasets.DatasetDict(part1=table([0, 1])))
     with pytest.raises(UsageError, match="stream"):
         open_data(table([0, 1]).to_iterable_dataset())
     with pytest.raises(DataError, match="empty"):
         open_data(table([0, 1]).select([]))
+
+
+def texts(labels, split_of=("good film", "bad film")):
+    label = datasets.ClassLabel(names=["neg", "pos"])
+    features = datasets.Features(text=datasets.Value("string"), label=label)
+    return datasets.Dataset.from_dict({"text": list(split_of), "label": labels}, features=features)
+
+
+def test_texts() -> None:
+    data = open_data(datasets.DatasetDict(train=texts([1, 0]), test=texts([0, 1])))
+    assert (data.train.samples.kind, data.classes) == ("text", ("neg", "pos"))
+    assert data.splits["test"].raw(1) == "bad film"
+    assert data.splits["test"].location(1) == "row 1 of test, column text"
+    with pytest.raises(DataError, match="row 1 of data, column text: the text is empty"):
+        open_data(texts([0, 1], ("good", "")))
+
+
+def test_labels_that_are_not_there() -> None:
+    with pytest.raises(DataError, match="row 0 of data, column label: there is no label"):
+        open_data(texts([-1, 0]))
+    assert open_data(texts([-1, 0]), labelled=False).task is None
+
+
+def test_rows_of_a_table_with_names_for_numbers() -> None:
+    job = datasets.ClassLabel(names=["cook", "clerk"])
+    features = datasets.Features(age=datasets.Value("int64"), job=job, risk=datasets.Value("string"))
+    source = datasets.Dataset.from_dict({"age": [3, None], "job": [1, 0], "risk": ["low", "high"]}, features=features)
+    data = open_data(source, label="risk")
+    assert [data.train.raw(row) for row in range(2)] == [{"age": 3, "job": "clerk"}, {"age": None, "job": "cook"}]
+    assert open_data(source, label="job").classes == ("cook", "clerk")
+
+
+def test_recordings(tmp_path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    for name, pitch in (("a", 10), ("b", 5)):
+        soundfile.write(tmp_path / f"{name}.wav", np.sin(np.arange(4000) / pitch), 8000)
+    source = datasets.Dataset.from_dict({"audio": [str(tmp_path / "a.wav"), str(tmp_path / "b.wav")], "label": [0, 1]})
+    data = open_data(source.cast_column("audio", datasets.Audio()))
+    assert data.train.samples.kind == "audio"
+    assert data.train.raw(0).rate == 8000
+
+
+def test_parquet_keeps_what_hugging_face_notes_of_columns(tmp_path) -> None:
+    table([1, 0, 1], names=("wasp", "ant")).to_parquet(str(tmp_path / "t.parquet"))
+    data = open_data(tmp_path / "t.parquet")
+    assert data.classes == ("wasp", "ant")
+    assert np.array_equal(np.asarray(data.train.raw(2)), PIXELS[2])
+    assert data.train.location(2) == f"{tmp_path / 't.parquet'}, row 2"
+
+
+def test_splits_of_other_columns() -> None:
+    parts = datasets.DatasetDict(train=texts([0, 1]), test=texts([0, 1]).rename_column("text", "review"))
+    with pytest.raises(DataError, match="the splits of the DatasetDict have different columns"):
+        open_data(parts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.adapt.rows import SPLITS, split_id
 from zoo.data.dataset import Data, Split
-from zoo.data.open import open_data
+from zoo.data.open import label_in, open_data
 from zoo.data.split import choose, divide
 from zoo.errors import DataError, NotFoundError, UsageError, ZooError
 
@@ -51,7 +51,12 @@ def find_again(learner: Learner, given: Any = None) -> Again:
         )
     try:
         data = open_data(
-            place, task_classes=learner.task, skip_bad=bool(call.get("skip_bad")), group_by=call.get("group_by")
+            place,
+            kind=learner.kind,
+            label=label_in(place, call.get("label")),
+            task_classes=learner.task,
+            skip_bad=bool(call.get("skip_bad")),
+            group_by=call.get("group_by"),
         )
     except (NotFoundError, UsageError) as error:
         raise DataError(
@@ -96,7 +101,7 @@ def _elsewhere(learner: Learner, place: Any) -> Split | None:
     if isinstance(place, Mapping):
         return None
     try:
-        data = open_data(place, task_classes=learner.task, skip_bad=bool(learner.call.get("skip_bad")))
+        data = learner.open(place, skip_bad=bool(learner.call.get("skip_bad")))
     except (NotFoundError, UsageError, DataError):
         return None
     held = data.held_out

@@ -23,13 +23,13 @@ from zoo.adapt.group import ALONE, Group, apart, join
 from zoo.adapt.inputs import Inputs
 from zoo.adapt.randomness import deterministic, seeded
 from zoo.adapt.rows import Rows, gather
-from zoo.adapt.source import ModuleSource, Source
+from zoo.adapt.source import ModuleSource, Source, kind_of
 from zoo.adapt.strategy import ClosedForm, Context, Gradient, Model, probabilities
 from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.catalog.tables import facts_table
 from zoo.data.dataset import Data, Split
-from zoo.data.open import open_data
+from zoo.data.open import label_in, open_data
 from zoo.data.preprocess import check_rows
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.data.views import viewed
@@ -146,13 +146,15 @@ class Learner:
         skip_bad: bool = False,
         guard: bool = False,
         batch_size: int | None = None,
+        label: str | None = None,
         group_by: str | None = None,
         progress: Progress | None = None,
     ) -> Learner:
         """Learn from data and report on rows that were not learned from.
 
         Args:
-            train: a folder, a CSV manifest, `(X, y)`, a dataset, or the name of a built-in set.
+            train: a folder, a file of records (CSV, JSON lines, Parquet), `(X, y)`, a table in memory, a dataset, or
+                the name of a built-in set (see `zoo.data.open.open_data`).
             val: another data set to report on, or the name of a split ("val", "test"). None = the `val` split, else a
                 seeded stratified 20 % of the training rows.
             target: rows without labels, for strategies that use them; "rest" = the rows that `labels_per_class` set
@@ -165,6 +167,8 @@ class Learner:
             skip_bad: go on without the samples that cannot be read.
             guard: compare with baselines on the reported rows, as `evaluate` does; the record keeps the verdict.
             batch_size: rows of one forward pass when features are computed; None = chosen by the size of a sample.
+            label: the column of the target, where the data have columns; None = the one named `label`. `evaluate` and
+                `predict` remember it.
             group_by: a column of the training data; rows that have the same there are never divided between what is
                 learned from and what is reported (see `zoo.data.open.open_data`). Another data set to report on must
                 not share a group, if it has that column.
@@ -191,6 +195,8 @@ class Learner:
             ignore_target_labels=ignore_target_labels,
             skip_bad=skip_bad,
             seed=self.seed,
+            kind=self.kind,
+            label=label,
             group_by=group_by,
             self_supervised=isinstance(self.strategy, Gradient) and self.strategy.self_supervised,
         )
@@ -207,6 +213,7 @@ class Learner:
             "skip_bad": skip_bad,
             "guard": guard,
             "batch_size": batch_size,
+            "label": label,
             "group_by": group_by,
         }
         # Of the inner split nothing is learned, its columns' means included; targets play no part in this.
@@ -277,6 +284,11 @@ class Learner:
         )
         self.fitted, self.notes = found.fitted, found.notes
         return self
+
+    @property
+    def kind(self) -> str:
+        """The kind of raw samples that its backbone eats: "image", "audio", "text", "table", or "tensor"."""
+        return kind_of(self.source.preprocessing)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -371,6 +383,7 @@ class Learner:
         *,
         train: Any = None,
         scratch: bool = False,
+        label: str | None = None,
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -382,17 +395,28 @@ class Learner:
                 `Evaluation.guard`.
             train: for the guard: the data this learner was fitted on; None = where its record says.
             scratch: for the guard: train the architecture from scratch too.
+            label: the column of the target; None = the one that `fit` was given.
             skip_bad: go on without the samples that cannot be read.
             progress: called with (what, done, total).
 
         Raises:
             DataError: labels that this learner does not know, or training data that has changed.
         """
-        split = open_data(test, task_classes=self.task, skip_bad=skip_bad).held_out
+        split = self.open(test, label=label, skip_bad=skip_bad).held_out
         self._look_at(split, said=not isinstance(test, (Data, Split)))
         outputs = self._outputs(self.model, split, progress)
         found = evaluate(outputs, _targets(split), self.task, split=split.name, detailed=True)
         return self._guarded(found, split, outputs, train, scratch, progress) if guard else found
+
+    def open(self, data: Any, *, label: str | None = None, skip_bad: bool = False) -> Data:
+        """Labelled data as this learner sees them: of its kind, for its task, the target in the column of the fit.
+
+        Args:
+            data, skip_bad: as in `open_data`.
+            label: the column of the target; None = the one that `fit` was given.
+        """
+        label = label or label_in(data, self.call.get("label"))
+        return open_data(data, kind=self.kind, label=label, task_classes=self.task, skip_bad=skip_bad)
 
     def _guarded(
         self, found: Evaluation, test: Split, outputs: Tensor, train: Any, scratch: bool, progress: Progress | None
@@ -405,7 +429,8 @@ class Learner:
         """Predict raw samples.
 
         Args:
-            x: arrays, tensors, PIL images, paths, or a folder of pictures; of data that names splits, what `evaluate`
+            x: arrays, tensors, PIL images, paths, a folder, a file of records; for a backbone of texts, texts in a
+                list; for one of tables, rows as dicts, or a DataFrame. Of data that names splits, what `evaluate`
                 uses. uint8 arrays (N, H, W[, C]) are raw
                 samples and are preprocessed; floating ones pass unchanged.
 
@@ -424,7 +449,7 @@ class Learner:
     def predict_proba(self, x: Any) -> np.ndarray:
         """(N, C) probabilities in the order of `classes`; for regression the numbers themselves."""
         model = self.model
-        split = x if isinstance(x, Split) else open_data(x, labelled=False).held_out
+        split = x if isinstance(x, Split) else self.unlabelled(x).held_out
         self._look_at(split, said=not isinstance(x, Split))
         return probabilities(self._outputs(model, split, None, keep=False), self.task).numpy()
 
@@ -433,6 +458,11 @@ class Learner:
         self.seen = check_rows(self.model.backbone.reader(), split)
         for note in self.seen if said else ():
             tell(note)
+
+    def unlabelled(self, x: Any, *, skip_bad: bool = False) -> Data:
+        """Raw samples as this learner sees them: of its kind, without the column of its target."""
+        label = label_in(x, self.call.get("label"))
+        return open_data(x, kind=self.kind, label=label, labelled=False, skip_bad=skip_bad)
 
     def outputs(self, split: Split) -> Tensor:
         """(N, C) outputs of the rows of a split, on the CPU: logits, or numbers for regression."""

@@ -18,7 +18,7 @@ from zoo.data import loading
 from zoo.data.augment import Policy, augmented
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Split
 from zoo.data.join import join
-from zoo.data.open import has_column, open_data
+from zoo.data.open import has_column, label_in, open_data
 from zoo.data.preprocess import Reader
 from zoo.data.split import Chosen, choose, divide
 from zoo.data.task import CLASSES, REGRESSION, Task
@@ -145,6 +145,8 @@ def gather(
     ignore_target_labels: bool,
     skip_bad: bool,
     seed: int,
+    kind: str | None = None,
+    label: str | None = None,
     group_by: str | None = None,
     self_supervised: bool = False,
 ) -> Rows:
@@ -163,11 +165,11 @@ def gather(
         raise UsageError(
             "this strategy needs unlabelled target data", hint="Give it: fit(train, target=...), or --target DATA."
         )
-    data = _opened(train, skip_bad, group_by, self_supervised)
+    data = _opened(train, kind, label, skip_bad, group_by, self_supervised)
     own_numbers = data.task is None and self_supervised
     notes = [*data.notes]
     if val is not None and not (isinstance(val, str) and (val in data.splits or val in SPLITS)):
-        val = _reported(val, data, skip_bad, group_by)
+        val = _reported(val, data, skip_bad, kind, label, group_by)
         notes += val.notes
     if own_numbers:
         notes.append("there are no labels: the figures say how well the numbers of a row can be read off its features")
@@ -186,7 +188,7 @@ def gather(
         rest = isinstance(target, str) and target == "rest"
         unlabelled = chosen.rest
         if not rest:
-            unlabelled, said = _new_to(chosen, _unlabelled(target, ignore_target_labels, skip_bad))
+            unlabelled, said = _new_to(chosen, _unlabelled(target, ignore_target_labels, skip_bad, kind, label))
             notes += said
         if not len(unlabelled) and rest:
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
@@ -214,13 +216,15 @@ def gather(
     )
 
 
-def _opened(train: Any, skip_bad: bool, group_by: str | None, self_supervised: bool) -> Data:
+def _opened(
+    train: Any, kind: str | None, label: str | None, skip_bad: bool, group_by: str | None, self_supervised: bool
+) -> Data:
     try:
-        return open_data(train, skip_bad=skip_bad, group_by=group_by)
+        return open_data(train, kind=kind, label=label, skip_bad=skip_bad, group_by=group_by)
     except (DataError, UsageError):
-        if not self_supervised:
+        if not self_supervised or label is not None:
             raise
-        found = open_data(train, skip_bad=skip_bad, group_by=group_by, labelled=False)
+        found = open_data(train, kind=kind, skip_bad=skip_bad, group_by=group_by, labelled=False)
         if found.task is not None:  # labels were not what was wrong
             raise
         return found
@@ -246,22 +250,25 @@ def _numbers_of(split: Split, read: Reader) -> np.ndarray:
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _reported(val: Any, data: Data, skip_bad: bool, group_by: str | None) -> Data:
+def _reported(val: Any, data: Data, skip_bad: bool, kind: str | None, label: str | None, group_by: str | None) -> Data:
     if group_by is not None and not has_column(val, group_by):
         group_by = None
     try:
-        return open_data(val, task_classes=data.task, skip_bad=skip_bad, group_by=group_by)
+        return open_data(
+            val, kind=kind, label=label_in(val, label), task_classes=data.task, skip_bad=skip_bad, group_by=group_by
+        )
     except NotFoundError as error:
         error.add_note(f"It was asked for as the reported split; {data.name} has: {', '.join(data.splits)}.")
         raise
 
 
-def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool) -> Split:
+def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool, kind: str | None, label: str | None) -> Split:
     """The training rows of a target, without labels; a target that has some is accepted only when told so."""
-    data = open_data(target, skip_bad=skip_bad, labelled=False)
+    label = label_in(target, label)
+    data = open_data(target, kind=kind, label=label, skip_bad=skip_bad, labelled=False)
     if isinstance(target, (str, os.PathLike)):
         with contextlib.suppress(DataError):  # a folder of loose pictures is no labelled one
-            data = open_data(target, skip_bad=skip_bad)
+            data = open_data(target, kind=kind, label=label, skip_bad=skip_bad)
     if data.task is not None and not ignore_labels:
         raise UsageError(
             "the target data has labels, and a target must have none",

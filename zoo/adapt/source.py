@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from zoo.data.dataset import Split
 
 
+def kind_of(preprocessing: Preprocessing | None) -> str:
+    """The kind of raw samples (see `zoo.data.dataset.Samples`) that a preprocessing reads; without one, tensors."""
+    return preprocessing.kind if preprocessing else "tensor"
+
+
 class NamedSource:
     """A backbone of the registry with its weights, or with random ones.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.adapt.features import FeatureStore, shared_store
-from zoo.adapt.source import NamedSource
+from zoo.adapt.source import NamedSource, kind_of
 from zoo.atomic import write_atomically
 from zoo.catalog.spec import Preprocessing
 from zoo.catalog.tables import counted
@@ -156,6 +156,7 @@ def audit(
     accelerator: str = "auto",
     precision: str = "auto",
     seed: int = 0,
+    label: str | None = None,
     registry: Registry | None = None,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
@@ -164,10 +165,12 @@ def audit(
 
     Args:
         data: what `fit` takes, labelled or not.
-        backbone: whose features are used for labels, near duplicates and shifts; None = of the pictures' weights on
-            this disk those with the best published accuracy, or thumbnails where there are none.
+        backbone: whose features are used for labels, near duplicates and shifts; None = of the weights on this disk
+            that take such samples those with the best published accuracy; where there are none thumbnails or cepstra,
+            and of texts and rows of a table their bytes alone.
         accelerator, precision: as in `compose`.
         seed: of the folds.
+        label: the column of the target, where the data have columns; None = the one named `label`.
         registry: None = the default one.
         store: where features are kept; None = the store of this process.
         progress: called with (what, done, total).
@@ -179,7 +182,8 @@ def audit(
     from zoo.catalog.registry import default
 
     registry = registry or default()
-    opened = _open(data)
+    kind = None if backbone is None else kind_of(NamedSource(*registry.resolve(backbone), registry).preprocessing)
+    opened = _open(data, kind, label)
     rows = _Rows(opened)
     looks = look_at(rows.splits)
     notes = [note for note in opened.notes if "left out" not in note]
@@ -207,13 +211,14 @@ def audit(
     )
 
 
-def _open(data: Any) -> Data:
+def _open(data: Any, kind: str | None, label: str | None) -> Data:
     try:
-        return open_data(data, skip_bad=True)
+        return open_data(data, kind=kind, label=label, skip_bad=True)
     except DataError as error:
-        if "targets" not in error.message and "class" not in error.message:
+        absent = label is None and "no column label" in error.message
+        if "targets" not in error.message and "class" not in error.message and not absent:
             raise
-        opened = open_data(data, skip_bad=True, labelled=False)
+        opened = open_data(data, kind=kind, label=label, skip_bad=True, labelled=False)
         return replace(opened, notes=(*opened.notes, f"labels were not looked at: {error.message}"))
 
 
@@ -238,13 +243,11 @@ class _Rows:
 
     def where(self, row: int) -> str:
         split, index = self.places[row]
-        path = split.samples.path(int(split.rows[index]))
-        return str(path) if path else f"{split.name}[{index}]"
+        return split.samples.named(int(split.rows[index])) or f"{split.name}[{index}]"
 
     def place(self, row: int) -> Finding:
         split, index = self.places[row]
-        path = split.samples.path(int(split.rows[index]))
-        where = {"path": str(path) if path else None, "split": split.name, "index": index}
+        where = {"path": split.samples.named(int(split.rows[index])), "split": split.name, "index": index}
         return where if self.codes is None else {**where, "label": self.label(row)}
 
     def finding(self, row: int, words: str, **more: Any) -> Finding:
@@ -291,8 +294,11 @@ def _features(
 ) -> tuple[Tensor | None, str]:
     """(N, D) of all rows and a sentence on where they come from; None where there is nothing to compare."""
     pictures = all(look is not None for look in looks)
-    heard = all(split.samples.kind == "audio" for split in rows.splits)
-    name = backbone or (_best_here(registry) if pictures or heard else None)
+    kinds = {split.samples.kind for split in rows.splits}
+    heard = kinds == {"audio"}
+    # Weights for tables know the columns of one table alone, so that none are chosen for others.
+    seen_as = "image" if pictures or heard else "text" if kinds == {"text"} else None
+    name = backbone or (_best_here(registry, seen_as) if seen_as else None)
     if name is not None:
         spec, weights = registry.resolve(name)
         network = NamedSource(spec, weights, registry, seed=seed).network(progress)
@@ -311,7 +317,9 @@ def _features(
     if heard:
         parts = [cepstra(split) for split in rows.splits]
         return torch.cat(parts), "no weights are on this disk: recordings are compared by their cepstra"
-    if all(isinstance(split.raw(0), Mapping) for split in rows.splits if len(split)):
+    if seen_as == "text":
+        return None, "no weights for texts are on this disk: texts are compared by their bytes alone"
+    if kinds == {"table"}:
         return _columns(rows)
     flat = [np.asarray(split.raw(index)).ravel() for split, index in rows.places]
     if len({len(row) for row in flat}) == 1:
@@ -328,15 +336,15 @@ def _columns(rows: _Rows) -> tuple[Tensor, str]:
     return found, "rows are compared by their columns, numbers standardised and categories one by one"
 
 
-def _best_here(registry: Registry) -> str | None:
-    """Of the weights for pictures here, those with the best published accuracy, then ImageNet's, then the largest."""
+def _best_here(registry: Registry, kind: str) -> str | None:
+    """Of the weights for such samples here, those with the best published accuracy, then ImageNet's, then the largest."""
     store = Store(registry.settings)
     best: tuple[tuple[float, bool, int], str] | None = None
     for weights in registry.weights():
         if not store.is_pulled(weights):
             continue
         spec = registry.backbone(weights.arch)
-        if spec.input == "image":
+        if spec.input == kind:
             general = "imagenet" in (weights.trained_on or "").lower()
             key = (float(weights.metrics.get("top1", 0.0)), general, spec.params or 0)
             if best is None or key > best[0]:

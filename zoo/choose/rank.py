@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo import __version__
 from zoo.adapt.evaluation import evaluate
 from zoo.adapt.features import FeatureStore, shared_store
-from zoo.adapt.source import NamedSource
+from zoo.adapt.source import NamedSource, kind_of
 from zoo.adapt.targets import target_columns
 from zoo.choose import compare
 from zoo.choose.candidates import Candidate, candidates
@@ -35,7 +35,7 @@ from zoo.choose.compare import (
 from zoo.choose.ranking import Ranked, Ranking
 from zoo.choose.scores import h_score, knn_accuracy, leep, log_me
 from zoo.choose.sharing import Attempts, Trial, join
-from zoo.data.dataset import Split
+from zoo.data.dataset import KINDS, Split, eats, expect_kind
 from zoo.data.open import open_data
 from zoo.data.split import choose
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
@@ -63,6 +63,7 @@ def rank(
     many: bool = False,
     skip_bad: bool = False,
     queue: str | Path | None = None,
+    label: str | None = None,
     group_by: str | None = None,
     registry: Registry | None = None,
     store: FeatureStore | None = None,
@@ -84,6 +85,7 @@ def rank(
         skip_bad: go on without samples that cannot be read.
         queue: a folder through which several processes, on machines that see it, share the candidates: each calls this
             with the same arguments, and all get the same ranking. None = this process does all.
+        label: the column of the target, where the data have columns; None = the one named `label`.
         group_by: a column of the data; rows that have the same there are in one fold.
         registry: None = the default one.
         store: where features are kept; None = the store of this process.
@@ -107,7 +109,9 @@ def rank(
     patterns = [backbones] if isinstance(backbones, str) else list(backbones)
     chosen, left_out = candidates(patterns, registry, many=many)
     placement = choose_accelerator(accelerator, precision)
-    opened = open_data(data, skip_bad=skip_bad, group_by=group_by)
+    kinds = [kind_of(NamedSource(one.spec, one.weights, registry).preprocessing) for one in chosen]
+    kind = kinds[0] if len(set(kinds)) == 1 else None
+    opened = open_data(data, kind=kind, label=label, skip_bad=skip_bad, group_by=group_by)
     notes: list[str] = []
 
     def say(text: str) -> None:
@@ -119,6 +123,12 @@ def rank(
         say(text)
     train = choose(opened, None, seed=seed).train
     assert train.task is not None
+    fitting = [eats(one, train.samples.kind) for one in kinds]
+    if not any(fitting):
+        expect_kind(train.samples.kind, kinds[0], opened.name)
+    if odd := [one.weights.name for one, fits in zip(chosen, fitting, strict=True) if not fits]:
+        say(f"left out, as they do not take {KINDS[train.samples.kind]}: {', '.join(odd)}")
+    chosen = [one for one, fits in zip(chosen, fitting, strict=True) if fits]
     for text in _alike(train):
         say(text)
     _say_pulls(chosen, say)

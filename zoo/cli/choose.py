@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     help="Share the work with other processes that are given the same: all get the same ranking.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be compared and pulled; do nothing.")
+@click.option("--label", metavar="COLUMN", help="The column of DATA that is the target. Default: label.")
 @click.option("--group-by", metavar="COLUMN", help="A column of DATA (speaker, patient): its groups are never divided.")
 @click.option("-y", "--yes", "many", is_flag=True, help="Let globs pull more than 20 sets of weights.")
 @modes
@@ -103,6 +104,7 @@ def _would_compare(backbones: tuple[str, ...], registry: Registry, out: Output, 
 @click.command("audit", short_help="Look for what is wrong with data.")
 @click.argument("data")
 @click.option("-b", "--backbone", metavar="NAME", help="Whose features are used. Default: the best on this disk.")
+@click.option("--label", metavar="COLUMN", help="The column of DATA that is the target. Default: label.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Of the folds; default 0.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32, bf16 or fp16.")

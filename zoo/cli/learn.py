@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> None:
     """Compose a backbone with a strategy, learn from DATA, and save the run.
 
-    DATA is a folder of class folders, a CSV manifest (path,label[,split]), a NumPy archive (.npz of x and y), or a
-    built-in set: digits, glyphs. A fit that was broken off goes on with `zoo fit --resume -o RUN`; nothing else has to
+    DATA is a folder of class folders, a table (.csv, .tsv, .jsonl, .parquet) of path,label[,split] or text,label or
+    of what is known of each row, a NumPy archive (.npz of x and y), or a built-in set: digits, glyphs. A fit that was broken off goes on with `zoo fit --resume -o RUN`; nothing else has to
     be given again.
     """
     registry, begun = begin(ctx, resume, given["run"], out)
@@ -218,6 +218,7 @@ def _fit(
     target: str | None,
     ignore_target_labels: bool,
     batch_size: int | str | None,
+    label: str | None,
     group_by: str | None,
     skip_bad: bool,
     guard: bool | None,
@@ -270,6 +271,7 @@ def _fit(
             skip_bad=skip_bad,
             guard=bool(guard),
             batch_size=batch_size if isinstance(batch_size, int) else None,
+            label=label,
             group_by=group_by,
             progress=told,
         )

@@ -90,6 +90,8 @@ def fitting(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--target", metavar="DATA",
                          help="Unlabelled data; `rest` = the rows that --labels-per-class set aside."),
             click.option("--ignore-target-labels", is_flag=True, help="Accept a labelled target, unseen."),
+            click.option("--label", metavar="COLUMN",
+                         help="The column of DATA that is the target. Default: label."),
             click.option("--group-by", metavar="COLUMN",
                          help="A column of DATA (speaker, patient): its groups are never divided."),
             click.option("--batch-size", type=BatchSize(), metavar="N",

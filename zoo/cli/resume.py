@@ -69,8 +69,9 @@ class Begun:
                 f"the run {self.path} can only go on in Python", why=f"No record says in words what was given: {what}."
             )
         names = ("data", "backbone", "strategy", "weights", "options", "tap", "seed", "precision", "in_chans", "val")
-        more = ("labels_per_class", "target", "ignore_target_labels", "skip_bad", "guard", "batch_size", "group_by")
-        return {**{name: call.get(name) for name in (*names, *more)}, "device": call.get("accelerator")}
+        more = ("labels_per_class", "target", "ignore_target_labels", "skip_bad", "guard", "batch_size")
+        columns = ("label", "group_by")
+        return {**{name: call.get(name) for name in (*names, *more, *columns)}, "device": call.get("accelerator")}
 
     def differences(self, given: Mapping[str, Any], registry: Registry) -> list[str]:
         """What of `given` is not what it was begun with: "--seed: 3 there, 4 now"."""

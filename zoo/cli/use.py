@@ -19,6 +19,7 @@ from zoo.settings import Settings
 @click.option("--guard", is_flag=True, help="Compare with baselines that borrow nothing: does the transfer help?")
 @click.option("--train", metavar="DATA", help="For --guard: the data of the fit, if it moved.")
 @click.option("--scratch", is_flag=True, help="For --guard: train the architecture from scratch too.")
+@click.option("--label", metavar="COLUMN", help="The column of the target in DATA. Default: that of the fit.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
 @modes
@@ -30,6 +31,7 @@ def evaluate_verb(
     guard: bool,
     train: str | None,
     scratch: bool,
+    label: str | None,
     device: str,
     skip_bad: bool,
     out: Output,
@@ -41,10 +43,9 @@ def evaluate_verb(
     from zoo.adapt.again import learned_from
     from zoo.adapt.saved import load
     from zoo.data.dataset import TEST, VAL
-    from zoo.data.open import open_data
 
     learner = load(run, accelerator=device, registry=registry)
-    opened = open_data(data, task_classes=learner.task, skip_bad=skip_bad)
+    opened = learner.open(data, label=label, skip_bad=skip_bad)
     out.notes(opened.notes)
     with out.progress() as told:
         evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)
@@ -55,24 +56,27 @@ def evaluate_verb(
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))
 
 
-@click.command("predict", short_help="Predict pictures with a saved run.")
+@click.command("predict", short_help="Predict with a saved run.")
 @click.argument("run", type=RunPlace())
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
-@click.option("--skip-bad", is_flag=True, help="Go on without the pictures that cannot be read.")
+@click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
 @modes
 @click.pass_obj
 def predict_verb(
     settings: Settings, run: str | Path, paths: tuple[str, ...], device: str, skip_bad: bool, out: Output
 ) -> None:
-    """Predict pictures, or folders of pictures, with RUN."""
+    """Predict files, folders of files, or the rows of one table, with RUN.
+
+    PATH is what the backbone of RUN eats: pictures, recordings, texts (.txt); or one .csv, .tsv, .jsonl or .parquet of
+    paths, texts or rows.
+    """
     registry = open_registry(settings, out)
     from zoo.adapt.saved import load
-    from zoo.data.open import open_data
     from zoo.data.task import CLASSES
 
     learner = load(run, accelerator=device, registry=registry)
-    data = open_data(list(paths), labelled=False, skip_bad=skip_bad)
+    data = learner.unlabelled([Path(path) for path in paths], skip_bad=skip_bad)
     out.notes(data.notes)
     split = data.held_out
     found = learner.predict_proba(split)

@@ -23,6 +23,7 @@ class ArraySamples(Samples):
 
     def __init__(self, values: Any) -> None:
         self._values = values
+        self.kind = kind_of(values)
 
     def __len__(self) -> int:
         return len(self._values[0] if isinstance(self._values, tuple) else self._values)
@@ -46,6 +47,7 @@ class ListSamples(Samples):
 
     def __init__(self, items: Sequence[Any]) -> None:
         self._items = [as_raw(item, f"item {index}") for index, item in enumerate(items)]
+        self.kind = kind_of(self._items[0]) if self._items else "tensor"
 
     def __len__(self) -> int:
         return len(self._items)
@@ -63,6 +65,7 @@ class MapSamples(Samples):
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         self._digests: dict[int, str] = {}
+        self.kind = kind_of(self.raw(0))
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -135,6 +138,13 @@ def as_raw(item: Any, what: str) -> Any:
             hint="Give PIL images, arrays, tensors or paths.",
         )
     return check_array(item[None], what)[0]
+
+
+def kind_of(raw: Any) -> str:
+    """The kind (see `Samples`) of raw samples, one or an array of them."""
+    if isinstance(raw, Sound):
+        return "audio"
+    return "image" if hasattr(raw, "getexif") or (is_array(raw) and _is_raw(raw)) else "tensor"
 
 
 def is_array(value: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.catalog.tables import counted
 from zoo.data.dataset import TEST, TRAIN, VAL, Data, Samples, Split, Unreadable
-from zoo.data.files import EncodedSamples, refuse_unreadable
+from zoo.data.files import refuse_unreadable
 from zoo.data.task import CLASSES, Task, encode, infer_task, multi_hot
 from zoo.errors import DataError
 
@@ -68,8 +68,14 @@ class Rows:
     groups: Sequence[Any] | None = None
 
 
-def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
+def assemble(rows: Rows, known: Known, *, skip_bad: bool = False, labelled: bool = True) -> Data:
     """Check the rows and make `Data` of them.
+
+    Args:
+        rows: what a source read.
+        known: of the targets.
+        skip_bad: leave unreadable samples out, with a note.
+        labelled: whether the rows are to be learned from, so that their classes must be several and in train.
 
     Raises:
         DataError: no samples, unreadable files, labels that do not fit, only one class, or a class that only val or
@@ -96,8 +102,9 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False) -> Data:
         splits[name] = Split(name, rows.samples, chosen, encoded, task, belonging, group_names)
     if task is not None and targets is not None:
         _refuse_lost(task, targets, kept)
-        _check_classes(rows.name, task, splits, fitted=known.task is not None)
-    notes = (*rows.notes, *_skip_note(skipped, _nouns(rows.samples)), *_conflicts(rows.samples, splits, targets, task))
+        if labelled and known.task is None:
+            _check_classes(rows.name, task, splits)
+    notes = (*rows.notes, *_skip_note(skipped, rows.samples.nouns), *_conflicts(rows.samples, splits, targets, task))
     return Data(
         rows.name,
         task,
@@ -186,10 +193,10 @@ def _are_label_sets(labels: Any) -> bool:
 
 def _readable(samples: Samples, skip_bad: bool) -> tuple[np.ndarray, list[Unreadable]]:
     """The rows that can be read, and what cannot."""
-    bad = samples.verify() if isinstance(samples, EncodedSamples) else []
+    bad = samples.verify()
     skipped = [unreadable for _, unreadable in bad]
     if not skip_bad or len(bad) == len(samples):
-        refuse_unreadable(skipped, len(samples), _nouns(samples))
+        refuse_unreadable(skipped, len(samples), samples.nouns)
     return np.setdiff1d(np.arange(len(samples)), [row for row, _ in bad]).astype(np.int64), skipped
 
 
@@ -202,8 +209,8 @@ def _refuse_lost(task: Task, targets: np.ndarray, kept: np.ndarray) -> None:
         raise DataError(f"class {names} has no sample that can be read", hint="Mend its files, or remove the class.")
 
 
-def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: bool) -> None:
-    if task.kind != CLASSES or fitted:
+def _check_classes(name: str, task: Task, splits: dict[str, Split]) -> None:
+    if task.kind != CLASSES:
         return
     present = {split: set(part.targets.tolist()) for split, part in splits.items() if part.targets is not None}
     if TRAIN in present:
@@ -220,10 +227,6 @@ def _check_classes(name: str, task: Task, splits: dict[str, Split], *, fitted: b
         raise DataError(f"{name} has only one class, {only!r}", hint="Learning needs samples of at least two classes.")
 
 
-def _nouns(samples: Samples) -> str:
-    return samples.format.nouns if isinstance(samples, EncodedSamples) else "samples"
-
-
 def _skip_note(skipped: list[Unreadable], nouns: str) -> list[str]:
     if not skipped:
         return []
@@ -232,8 +235,8 @@ def _skip_note(skipped: list[Unreadable], nouns: str) -> list[str]:
 
 
 def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray | None, task: Task | None) -> list[str]:
-    """A note where the same file content stands under different labels."""
-    if not isinstance(samples, EncodedSamples) or targets is None or task is None or task.kind != CLASSES:
+    """A note where the same content stands under different labels."""
+    if samples.named(0) is None or targets is None or task is None or task.kind != CLASSES:
         return []
     first: dict[str, int] = {}
     found = []
@@ -244,6 +247,5 @@ def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray |
             found.append(f"{samples.location(other)} ({labels[0]}) and {samples.location(row)} ({labels[1]})")
     if not found:
         return []
-    return [
-        f"{counted(len(found), 'file has', 'files have')} the content of one with another label: {'; '.join(found[:3])}"
-    ]
+    has = counted(len(found), f"{samples.noun} has", f"{samples.nouns} have")
+    return [f"{has} the content of one with another label: {'; '.join(found[:3])}"]

@@ -16,21 +16,43 @@ TRAIN: Final = "train"
 VAL: Final = "val"
 TEST: Final = "test"
 
+#: Kinds of samples in words.
+KINDS: Final = {
+    "image": "pictures",
+    "audio": "recordings",
+    "text": "texts",
+    "table": "rows of a table",
+    "tensor": "tensors that are ready for it",
+}
+#: What a backbone of a kind is given: recordings are pictures too, once they are log-mel spectrograms, and what is
+#: ready passes every reader. A network without a reader says itself what it misses.
+_EATEN: Final = {
+    "image": ("image", "audio", "tensor"),
+    "audio": ("audio", "tensor"),
+    "text": ("text", "tensor"),
+    "table": ("table", "tensor"),
+    "tensor": ("image", "audio", "tensor"),
+}
+
 
 class Samples:
     """Raw samples by row. One subclass for each place that samples come from."""
 
     #: Whether a raw sample has to be decoded, so that reading ahead in threads pays.
     encoded: bool = False
-    #: What raw samples are: "image" (pictures and raw arrays) or "audio".
+    #: What raw samples are: "image" (pictures and raw arrays), "audio", "text", "table", or "tensor" (floating arrays:
+    #: what is ready for a network).
     kind: str = "image"
+    #: People's words for one, and for several.
+    noun: str = "sample"
+    nouns: str = "samples"
 
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} must say its length")
 
     def raw(self, row: int, shorter: int | None = None) -> Any:
-        """The sample as it is: an upright RGB or L picture, a uint8 (H, W[, C]) array, a `Sound`, or a float array or
-        tensor.
+        """The sample as it is: an upright RGB or L picture, a uint8 (H, W[, C]) array, a `Sound`, a `str`, a row of a
+        table (mapping of column -> str, int, float, bool or None), or a float array or tensor.
 
         Args:
             row: 0-based.
@@ -47,12 +69,41 @@ class Samples:
         return f"sample {row}"
 
     def path(self, row: int) -> Path | None:
-        """The sample's file, where it has one."""
+        """The sample's file, where it has one of its own."""
         return None
+
+    def named(self, row: int) -> str | None:
+        """What people find the sample by: its file, its row in a table; None = only its number is known."""
+        path = self.path(row)
+        return None if path is None else str(path)
+
+    def verify(self) -> list[tuple[int, Unreadable]]:
+        """Rows that cannot be read: row, where and why. What lies in memory can be."""
+        return []
 
     def take(self, rows: np.ndarray) -> Any:
         """Many raw samples as one array or tensor where that costs no decoding, else None."""
         return None
+
+
+def eats(kind: str | None, found: str | None) -> bool:
+    """Whether a backbone of a kind takes samples of a kind; of kinds that nobody here knows it may."""
+    return kind not in _EATEN or found not in KINDS or found in _EATEN[kind]
+
+
+def expect_kind(found: str | None, kind: str | None, where: str) -> None:
+    """Raise `DataError` where samples of one kind are for a backbone of another.
+
+    Args:
+        found: of the samples.
+        kind: of the backbone; None, or one that nobody here knows = anything goes.
+        where: what holds the samples, for the message.
+    """
+    if not eats(kind, found):
+        raise DataError(
+            f"{where} holds {KINDS[str(found)]}, but the backbone takes {KINDS[str(kind)]}",
+            hint=f"Choose a backbone for them: zoo list --input {found}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from zoo.data.dataset import Samples, Unreadable
 from zoo.data.fingerprint import of_bytes
 from zoo.data.images import PICTURE
 from zoo.data.sound import SOUND
+from zoo.data.utf8 import TEXT
 from zoo.errors import DataError
 from zoo.settings import Settings
 
@@ -43,7 +44,7 @@ class Format(Protocol):
 
 
 #: What a folder is searched for.
-FORMATS: Final[tuple[Format, ...]] = (PICTURE, SOUND)
+FORMATS: Final[tuple[Format, ...]] = (PICTURE, SOUND, TEXT)
 _BY_SUFFIX: Final = {suffix: one for one in FORMATS for suffix in one.suffixes}
 
 
@@ -63,12 +64,25 @@ def format_of(paths: Iterable[Path], where: str) -> Format:
     return next(iter(first.values()))[0] if first else PICTURE
 
 
+def is_sample(name: str) -> bool:
+    """Whether a file of this name is of a known format."""
+    return os.path.splitext(name)[1].lower() in _BY_SUFFIX
+
+
+def without_notes(paths: Sequence[Path], kind: str | None) -> list[Path]:
+    """The texts alone where texts are asked for; else, among pictures or recordings, no texts: they are notes there."""
+    texts = {path for path in paths if path.suffix.lower() in TEXT.suffixes}
+    if not texts or len(texts) == len(paths):
+        return list(paths)
+    return [path for path in paths if (path in texts) == (kind == TEXT.kind)]
+
+
 def sample_files(root: Path) -> Iterator[Path]:
     """Every file of a known format under a folder, sorted; hidden files and folders are passed over."""
     for folder, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _BY_SUFFIX:
+            if not name.startswith(".") and is_sample(name):
                 yield Path(folder, name)
 
 
@@ -80,6 +94,7 @@ class EncodedSamples(Samples):
     def __init__(self, format: Format = PICTURE) -> None:
         self.format = format
         self.kind = format.kind
+        self.noun, self.nouns = format.noun, format.nouns
         self._digests: dict[int, str] = {}
 
     def content(self, row: int) -> bytes:

@@ -1,61 +1,27 @@
-"""Hugging Face `Dataset` and `DatasetDict`: an image column and a label column. `datasets` is never imported here."""
+"""Hugging Face `Dataset` and `DatasetDict` as records. `datasets` is never imported here."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from zoo.data.assemble import SPLIT_NAMES, Rows
-from zoo.data.files import EncodedSamples
+from zoo.data.assemble import SPLIT_NAMES
+from zoo.data.frames import MEDIA, LazyCells
+from zoo.data.records import Records
 from zoo.errors import DataError, UsageError
 
-_LABELS: Final = ("label", "labels", "target", "fine_label", "class")
+#: Names that a column of targets has there.
+LABELS: Final = ("label", "labels", "target", "fine_label", "class")
 
 
-class HfSamples(EncodedSamples):
-    """The encoded images of one or several data sets, one after the other.
-
-    Args:
-        parts: data sets whose image column is cast to `Image(decode=False)`: {"bytes": ..., "path": ...} a row.
-        column: its name.
-        names: of the splits, for messages.
-    """
-
-    def __init__(self, parts: list[Any], column: str, names: list[str]) -> None:
-        super().__init__()
-        self._parts = parts
-        self._column = column
-        self._names = names
-        self._ends = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def content(self, row: int) -> bytes:
-        """The file's bytes."""
-        part, inner = self._find(row)
-        cell = self._parts[part][inner][self._column]
-        if cell is None:
-            raise DataError("there is no image", hint="Filter such rows out.")
-        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-
-    def location(self, row: int) -> str:
-        part, inner = self._find(row)
-        return f"row {inner} of {self._names[part]}"
-
-    def _find(self, row: int) -> tuple[int, int]:
-        part = int(np.searchsorted(self._ends, row, side="right"))
-        return part, row - (int(self._ends[part - 1]) if part else 0)
-
-
-def read_hf(source: Any, *, labelled: bool = True, group_by: str | None = None) -> Rows:
-    """Read a `Dataset` or a `DatasetDict` with an image column and a label column.
+def read_hf(source: Any) -> tuple[Records, list[str] | None]:
+    """Records of a `Dataset` or a `DatasetDict`, and the split of each row where the source is divided.
 
     Raises:
         UsageError: an iterable (streamed) data set.
-        DataError: no image column, no label column, or a split of another name than train, val, test.
+        DataError: no rows, columns that differ between splits, or a split of another name than train, val, test.
     """
     kind = type(source).__name__
     if kind.startswith("Iterable"):
@@ -63,22 +29,33 @@ def read_hf(source: Any, *, labelled: bool = True, group_by: str | None = None) 
             f"a streamed {kind} has no length and no order", hint="Load it without streaming=True, or take part of it."
         )
     divided = isinstance(source, dict)
-    parts = dict(source) if divided else {"data": source}
+    parts: dict[str, Any] = dict(source) if divided else {"data": source}
     if not parts or not any(len(part) for part in parts.values()):
         raise DataError(f"the {kind} is empty: it has no samples")
-    features = next(iter(parts.values())).features
-    image = _image_column(features)
-    label = _label_column(features, labelled)
     splits = [_split_name(name) for name, part in parts.items() for _ in range(len(part))] if divided else None
-    labels = None if label is None else [value for part in parts.values() for value in part[label]]
-    return Rows(
-        kind,
-        HfSamples([_encoded(part, image) for part in parts.values()], image, list(parts)),
-        _plain(labels, label),
-        splits,
-        groups=_groups(parts, features, group_by),
-        classes=tuple(names) if label and (names := getattr(features[label], "names", None)) else None,
-    )
+    features = next(iter(parts.values())).features
+    for name, part in parts.items():
+        if list(part.features) != list(features):
+            raise DataError(
+                f"the splits of the {kind} have different columns",
+                why=f"{next(iter(parts))} has {', '.join(features)}; {name} has {', '.join(part.features)}.",
+                hint="Give both the same: remove_columns, rename_column.",
+            )
+    media = {name: MEDIA[type(one).__name__] for name, one in features.items() if type(one).__name__ in MEDIA}
+    reader: dict[str, Callable[[], Sequence[Any]]] = {
+        name: (lambda name=name: _Media(list(parts.values()), name) if name in media else _plain(parts, name))
+        for name in features
+    }
+    ends, names = _ends(parts.values()), list(parts)
+
+    def place(row: int) -> str:
+        part, inner = _find(ends, row)
+        return f"row {inner} of {names[part]}"
+
+    classes = {name: tuple(found) for name, one in features.items() if (found := getattr(one, "names", None))}
+    return Records(
+        kind, "", tuple(features), LazyCells(reader), int(ends[-1]), place, names=classes, media=media
+    ), splits
 
 
 def columns(source: Any) -> list[str]:
@@ -87,12 +64,20 @@ def columns(source: Any) -> list[str]:
     return list(parts[0].features or ()) if parts else []
 
 
-def _groups(parts: dict[str, Any], features: Any, column: str | None) -> list[Any] | None:
-    if column is None:
-        return None
-    if column not in features:
-        raise DataError(f"no column {column!r} to group by", why=f"The columns are: {', '.join(features)}.")
-    return [value for part in parts.values() for value in part[column]]
+class _Media(Sequence[Any]):
+    """A column of pictures or recordings of several data sets, one after the other, as {"bytes", "path"}."""
+
+    def __init__(self, parts: list[Any], column: str) -> None:
+        self._parts = [_encoded(part, column) for part in parts]
+        self._column = column
+        self._ends = _ends(parts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: Any) -> Any:
+        part, inner = _find(self._ends, row)
+        return self._parts[part][inner][self._column]
 
 
 def _encoded(part: Any, column: str) -> Any:
@@ -100,39 +85,17 @@ def _encoded(part: Any, column: str) -> Any:
     return part.with_format(None).select_columns([column]).cast_column(column, feature)
 
 
-def _image_column(features: Any) -> str:
-    found = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
-    if len(found) != 1:
-        raise DataError(
-            f"{len(found)} image columns: {', '.join(found)}" if found else "no image column",
-            why=f"The columns are: {', '.join(features)}.",
-            hint="Keep one column of type Image: cast_column('picture', datasets.Image()).",
-        )
-    return found[0]
+def _plain(parts: dict[str, Any], column: str) -> list[Any]:
+    return [cell for part in parts.values() for cell in part.with_format(None).select_columns([column])[:][column]]
 
 
-def _label_column(features: Any, labelled: bool) -> str | None:
-    found = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    if len(found) != 1:
-        found = [name for name in _LABELS if name in features][:1]
-    if found or not labelled:
-        return found[0] if found else None
-    raise DataError(
-        "no label column",
-        why=f"The columns are: {', '.join(features)}.",
-        hint="Name it 'label': rename_column('kind', 'label').",
-    )
+def _ends(parts: Any) -> np.ndarray:
+    return np.cumsum([len(part) for part in parts])
 
 
-def _plain(labels: list[Any] | None, column: str | None) -> Any:
-    if labels is None:
-        return None
-    absent = [row for row, label in enumerate(labels) if label is None]
-    if absent:
-        raise DataError(f"{len(absent)} rows have no {column}, the first is row {absent[0]}", hint="Filter them out.")
-    if isinstance(labels[0], str):
-        return labels
-    return np.asarray(labels)
+def _find(ends: np.ndarray, row: int) -> tuple[int, int]:
+    part = int(np.searchsorted(ends, row, side="right"))
+    return part, row - (int(ends[part - 1]) if part else 0)
 
 
 def _split_name(name: str) -> str:

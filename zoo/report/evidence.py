@@ -18,7 +18,6 @@ from zoo.adapt.strategy import probabilities
 from zoo.choose.audit import Audit, audit
 from zoo.choose.guard import guard
 from zoo.data.dataset import Data, Split
-from zoo.data.open import open_data
 from zoo.errors import DataError
 from zoo.report.feature_map import FeatureMap, chosen_rows, lay_out
 from zoo.report.mistakes import Mistake, worst
@@ -144,7 +143,7 @@ def _find(learner: Learner, given: Any, skip_bad: bool) -> tuple[Data | None, Sp
     """The data, the rows to evaluate, what was learned from where these are the fit's own; or why there are none."""
     place = given
     if given is not None:
-        place = open_data(given, task_classes=learner.task, skip_bad=skip_bad or bool(learner.call.get("skip_bad")))
+        place = learner.open(given, skip_bad=skip_bad or bool(learner.call.get("skip_bad")))
     try:
         again = find_again(learner, place)
     except DataError as error:

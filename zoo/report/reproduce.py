@@ -16,6 +16,7 @@ _OPTIONS = {
     "target": "--target",
     "labels_per_class": "--labels-per-class",
     "batch_size": "--batch-size",
+    "label": "--label",
     "group_by": "--group-by",
 }
 _FLAGS = {"ignore_target_labels": "--ignore-target-labels", "skip_bad": "--skip-bad", "guard": "--guard"}
