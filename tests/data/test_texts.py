@@ -51,7 +51,7 @@ def test_text_files_beside_pictures_are_notes(reviews: Path, picture) -> None:
     assert (texts.train.samples.kind, len(texts)) == ("text", 5)
     assert len(open_data(reviews, labelled=False, kind="text")) == 5
     (reviews / "good" / "0.png").unlink()
-    with pytest.raises(DataError, match="class folder without an image: .*good"):
+    with pytest.raises(DataError, match=r"class folder without an image: .*good"):
         open_data(reviews)
 
 

@@ -337,7 +337,7 @@ def _columns(rows: _Rows) -> tuple[Tensor, str]:
 
 
 def _best_here(registry: Registry, kind: str) -> str | None:
-    """Of the weights for such samples here, those with the best published accuracy, then ImageNet's, then the largest."""
+    """Of the weights for a kind here, those with the best published accuracy, then ImageNet's, then the largest."""
     store = Store(registry.settings)
     best: tuple[tuple[float, bool, int], str] | None = None
     for weights in registry.weights():

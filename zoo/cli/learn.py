@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> None:
     """Compose a backbone with a strategy, learn from DATA, and save the run.
 
-    DATA is a folder of class folders, a table (.csv, .tsv, .jsonl, .parquet) of path,label[,split] or text,label or
-    of what is known of each row, a NumPy archive (.npz of x and y), or a built-in set: digits, glyphs. A fit that was broken off goes on with `zoo fit --resume -o RUN`; nothing else has to
-    be given again.
+    DATA is a folder of class folders; a table (.csv, .tsv, .jsonl, .parquet) of path,label[,split], of text,label, or
+    of what is known of each row; a NumPy archive (.npz of x and y); or a built-in set: digits, glyphs. A fit that was
+    broken off goes on with `zoo fit --resume -o RUN`; nothing else has to be given again.
     """
     registry, begun = begin(ctx, resume, given["run"], out)
     if begun is None:
