@@ -385,10 +385,13 @@ class TestUse:
         refused(3, "not-found", "predict", run, near[:-1], says=(near[:-1], f"Did you mean {near}"))
 
     def test_a_file_that_is_no_picture(self, refused: Refused, run: Path, photos: Path) -> None:
-        Path("notanimage.txt").write_text("words")
-        says = ("1 of 1 images", "notanimage.txt: not an image", "--skip-bad")
-        refused(7, "data", "predict", run, "notanimage.txt", says=says)
-        refused(7, "data", "predict", run, "notanimage.txt", photos, says=("1 of 25 images", "notanimage.txt"))
+        Path("notanimage.bin").write_text("words")
+        says = ("1 of 1 images", "notanimage.bin: not an image", "--skip-bad")
+        refused(7, "data", "predict", run, "notanimage.bin", says=says)
+        Path("words.txt").write_text("words")
+        says = ("words.txt holds texts, but the backbone takes pictures", "zoo list --input text")
+        refused(7, "data", "predict", run, "words.txt", says=says)
+        refused(7, "data", "predict", run, "notanimage.bin", photos, says=("1 of 25 images", "notanimage.bin"))
 
     def test_a_folder_without_pictures(self, refused: Refused, run: Path) -> None:
         Path("empty").mkdir()

@@ -120,8 +120,8 @@ class TestRowsInMemory:
         assert open_data(rows[0], labelled=False).held_out.raw(0) == rows[0]
         assert open_data(tuple(rows), labelled=False).held_out.raw(0) == rows[0]
         assert open_data((rows, [0, 1])).train.targets.tolist() == [0, 1]
-        data = open_data([{**row, "y": name} for row, name in zip(rows, "ab", strict=True)], label="y")
-        assert (data.classes, data.train.raw(0)) == (("a", "b"), rows[0])
+        data = open_data([{**row, "y": name} for row, name in zip(rows, "no", strict=True)], label="y")
+        assert (data.classes, data.train.raw(0)) == (("n", "o"), rows[0])
 
     def test_ragged_ones(self) -> None:
         with pytest.raises(DataError, match="the rows, row 1: no 'job', which row 0 has"):

@@ -164,7 +164,7 @@ def test_a_column_that_is_not_there(spoken: Path) -> None:
     with pytest.raises(DataError, match="no column doctor") as caught:
         open_data(spoken, group_by="doctor")
     assert "Name a column of the manifest" in str(caught.value)
-    with pytest.raises(UsageError, match="only manifests and Hugging Face data sets have columns"):
+    with pytest.raises(UsageError, match="only manifests, tables and Hugging Face data sets have columns"):
         open_data(spoken.parent, group_by="speaker")
 
 
@@ -179,7 +179,7 @@ def test_a_column_of_a_hugging_face_data_set() -> None:
         ),
     )
     assert len(np.unique(open_data(made, group_by="who").train.groups)) == 6
-    with pytest.raises(DataError, match="no column 'when'"):
+    with pytest.raises(DataError, match="no column when to group by"):
         open_data(made, group_by="when")
     assert [has_column(made, name) for name in ("who", "when")] == [True, False]
     assert has_column(datasets.DatasetDict(train=made), "who")

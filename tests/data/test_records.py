@@ -101,7 +101,7 @@ class TestErrors:
             ("t.csv", "age,job\n3,a\n", r"t\.csv, row 1: no column label"),
             ("t.csv", "age;job;label\n3;a;1\n", r"t\.csv, row 1: no column label"),
             ("t.csv", "a,a,label\n1,2,x\n1,2,y\n", r"t\.csv, row 1: the column a is there twice"),
-            ("t.csv", "Label,a,label\n1,2,x\n1,2,y\n", r"t\.csv, row 1: the column Label is there twice"),
+            ("t.csv", "Label,a,label\n1,2,x\n1,2,y\n", r"t\.csv, row 1: the column label is there twice"),
             ("t.csv", ",a,label\n0,2,x\n1,2,y\n", r"t\.csv, row 1: column 1 has no name"),
             ("t.csv", "label\nx\ny\n", "no column is left to learn from"),
             ("t.csv", f"{TABLE}3,a,x\n4,b,x\n", "only one class, 'x'"),

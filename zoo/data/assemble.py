@@ -247,5 +247,6 @@ def _conflicts(samples: Samples, splits: dict[str, Split], targets: np.ndarray |
             found.append(f"{samples.location(other)} ({labels[0]}) and {samples.location(row)} ({labels[1]})")
     if not found:
         return []
-    has = counted(len(found), f"{samples.noun} has", f"{samples.nouns} have")
+    noun, nouns = ("file", "files") if samples.path(0) else (samples.noun, samples.nouns)
+    has = counted(len(found), f"{noun} has", f"{nouns} have")
     return [f"{has} the content of one with another label: {'; '.join(found[:3])}"]

@@ -173,7 +173,9 @@ def _group(records: Records, group_by: str | None) -> str | None:
     found = records.find(group_by, own=True)
     if found is None:
         raise DataError(
-            f"{records.head}: no column {group_by} to group by", why=records.listed(), hint="Name one of its columns."
+            f"{records.head}: no column {group_by} to group by",
+            why=records.listed(),
+            hint="Name a column of the manifest.",
         )
     return found
 

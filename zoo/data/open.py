@@ -75,7 +75,8 @@ def open_data(
         return retarget(source, known)
     wanted = Wanted(kind, label, labelled, known.task, group_by)
     rows = _read(source, wanted)
-    expect_kind(rows.samples.kind, kind, rows.name)
+    first = rows.samples.path(0) if len(rows.samples) else None
+    expect_kind(rows.samples.kind, kind, str(rows.path or first or rows.name))
     return assemble(rows, known, skip_bad=skip_bad, labelled=labelled)
 
 
@@ -150,7 +151,7 @@ def _is_hf(source: Any) -> bool:
 
 
 def _is_row(item: Any) -> bool:
-    return isinstance(item, Mapping) and not _is_hf(item)
+    return isinstance(item, Mapping) and not _is_hf(item) and not any(map(arrays.is_array, item.values()))
 
 
 def _are_rows(items: Any) -> bool:

@@ -24,6 +24,9 @@ TEXT: Final = "text"
 EMPTY: Final = "empty"
 LABELS: Final = "labels"
 
+#: Names of columns that mean something.
+MEANING: Final = ("path", "text", "label", "split")
+
 #: A number as people write it; with a zero ahead ("007") it is a code, and no number.
 _NUMBER: Final = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _INTEGER: Final = re.compile(r"[+-]?(?:0|[1-9][0-9]*)", re.ASCII)
@@ -306,6 +309,7 @@ def _read_separated(file: Path) -> Records:
         for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1):
             if number == 1:
                 header = [cell.strip() for cell in cells]
+                _refuse_twins(file, header)
             elif any(cell.strip() for cell in cells):
                 if len(cells) != len(header):
                     raise DataError(
@@ -335,6 +339,13 @@ def _read_separated(file: Path) -> Records:
         written=True,
         path=file,
     )
+
+
+def _refuse_twins(file: Path, header: list[str]) -> None:
+    """Raise `DataError` where a column that has a meaning is there twice; of others their reader decides."""
+    lower = [name.lower() for name in header]
+    if twice := next((name for name in MEANING if lower.count(name) > 1), None):
+        raise DataError(f"{file}, row 1: the column {twice} is there twice", hint="Take one of them out.")
 
 
 def _read_lines(file: Path) -> Records:

@@ -11,7 +11,7 @@ from zoo.catalog.spec import Backbone, Preprocessing
 @hookimpl
 def zoo_backbones() -> Iterable[Backbone]:
     """`tiny` eats pictures (N, 3, 8, 8); `tiny_pair` two tensors, token ids and a mask, both (N, 6); `tiny_wave` sound
-    (N, 1, 64); `tiny_table` rows of a table (N, 5)."""
+    (N, 1, 64); `tiny_table` rows of a table (N, 5). `tiny_sound` hears recordings, as log-mel pictures."""
     yield Backbone(
         name="tiny",
         family="tiny",
@@ -24,6 +24,20 @@ def zoo_backbones() -> Iterable[Backbone]:
             input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear", crop_pct=1.0
         ),
         summary="Two convolutions with BatchNorm and a linear classifier.",
+    )
+    yield Backbone(
+        name="tiny_sound",
+        family="tiny",
+        build="zoo.testing.networks:Tiny",
+        num_features=8,
+        params=930,
+        input_size=(3, 8, 8),
+        input="audio",
+        head="classifier",
+        preprocessing=Preprocessing(
+            kind="audio", input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, extra={"bands": 16}
+        ),
+        summary="The network of `tiny`, given recordings.",
     )
     yield Backbone(
         name="tiny_pair",
