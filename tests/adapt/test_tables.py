@@ -205,7 +205,7 @@ def test_rank_audit_report_and_export(fitted: Learner, tmp_path: Path) -> None:
 
 
 def test_pictures_do_not_go_into_it_nor_rows_into_others(fitted: Learner) -> None:
-    with pytest.raises(DataError, match="no rows of a table"):
+    with pytest.raises(DataError, match="holds pictures, but the backbone takes rows of a table"):
         learned().fit((np.zeros((8, 4, 4, 3), "u1"), [0, 1] * 4))
     with pytest.raises((DataError, UsageError)):
         fitted.predict(np.zeros((2, 4, 4, 3), "u1"))
