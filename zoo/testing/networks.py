@@ -63,3 +63,12 @@ class TinyTable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, num_classes) logits."""
         return self.classifier(self.act(self.hidden(x)))
+
+
+class TinyRows(TinyTable):
+    """Rows of a table (N, in_chans)."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__(num_classes=num_classes)
+        self.in_chans = in_chans
+        self.hidden = nn.Linear(in_chans, 8)

@@ -64,7 +64,7 @@ class StrategyBench:
         self.folder: Final = Path(tempfile.mkdtemp(prefix="zoo-kit-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.store: Final = FeatureStore()
-        plugins = {tiny.__name__.rpartition(".")[2]: tiny, "kit": Pretrained(self.folder)}
+        plugins = {tiny.__name__.rpartition(".")[2]: tiny, "kit": _Pretrained(self.folder)}
         if spec.plugin and spec.plugin not in plugins:
             plugins[spec.plugin] = plugin
         home = Settings(
@@ -129,7 +129,7 @@ class StrategyBench:
         return self.fit(self.learner(**options), *pictures())
 
 
-class Pretrained:
+class _Pretrained:
     """A plugin of weights for the tiny backbones: random ones, in real files."""
 
     def __init__(self, folder: Path) -> None:

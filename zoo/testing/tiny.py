@@ -11,7 +11,8 @@ from zoo.catalog.spec import Backbone, Preprocessing
 @hookimpl
 def zoo_backbones() -> Iterable[Backbone]:
     """`tiny` eats pictures (N, 3, 8, 8); `tiny_pair` two tensors, token ids and a mask, both (N, 6); `tiny_wave` sound
-    (N, 1, 64); `tiny_table` rows of a table (N, 5). `tiny_sound` hears recordings, as log-mel pictures."""
+    (N, 1, 64); `tiny_table` rows of a table (N, 5). `tiny_sound` hears recordings,
+    as log-mel pictures, and `tiny_rows` eats rows of a table by the names of their columns."""
     yield Backbone(
         name="tiny",
         family="tiny",
@@ -74,4 +75,16 @@ def zoo_backbones() -> Iterable[Backbone]:
         head="classifier",
         preprocessing=Preprocessing(kind="tensor", input_size=(5,)),
         summary="A hidden layer and a linear classifier.",
+    )
+    yield Backbone(
+        name="tiny_rows",
+        family="tiny",
+        build="zoo.testing.networks:TinyRows",
+        num_features=8,
+        params=122,
+        input_size=(3,),
+        input="table",
+        head="classifier",
+        preprocessing=Preprocessing(kind="table", input_size=(3,)),
+        summary="A hidden layer and a linear classifier, for as many numbers as a row becomes.",
     )
