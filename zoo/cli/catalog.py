@@ -180,6 +180,8 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
             continue  # in a table of their own
         if value in (None, "", [], {}):
             continue
+        if key == "preprocessing":
+            value = _told(value)
         if isinstance(value, dict):
             left_out: tuple[Any, ...] = () if key == "options" else (None, {}, [])
             value = ", ".join(f"{name}={_short(item)}" for name, item in value.items() if item not in left_out)
@@ -195,6 +197,17 @@ def _draw_facts(console: Console, facts: dict[str, Any]) -> None:
             options.add_row(name, "None" if value is None else _short(value), meant.get(name, ""))
         console.print()
         console.print(options)
+
+
+def _told(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """What counts for samples of its kind; of things that have names, these."""
+    if preprocessing["kind"] == "image":
+        return preprocessing
+    told = {key: preprocessing[key] for key in ("kind", "input_size")} | preprocessing["extra"]
+    return {
+        key: [one["name"] for one in value] if isinstance(value, list) and key in ("columns", "left_out") else value
+        for key, value in told.items()
+    }
 
 
 def _short(value: Any) -> str:
