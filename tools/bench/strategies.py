@@ -49,8 +49,10 @@ def pretrain(given: argparse.Namespace, seed: int, folder: Path) -> None:
 def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder: Path) -> dict[str, Any]:
     """What `zoo fit --json` said."""
     run = folder / f"{strategy}-{labels}-{seed}"
-    pretrained = given.pretrain and strategy != "from-scratch"
-    command = ["fit", str(given.data), "-b", f"{given.backbone}.seed{seed}" if pretrained else given.backbone]
+    backbone = f"{given.backbone}.seed{seed}" if given.pretrain else given.backbone
+    if strategy == "from-scratch":  # which takes no weights
+        backbone = backbone.partition(".")[0]
+    command = ["fit", str(given.data), "-b", backbone]
     command += ["-s", strategy, "-o", str(run), "--seed", str(seed), *(["--guard"] if given.guard else [])]
     command += ["--val", given.val] if given.val else []
     command += ["--labels-per-class", labels] if labels != "all" else []
