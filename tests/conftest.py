@@ -72,3 +72,72 @@ def tiny_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     reset_default()
     return "tiny"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> bytes:
+    """A tokenizer of BERT's kind with a few words; it cuts and pads by itself, as published ones do."""
+    tokenizers = pytest.importorskip("tokenizers")
+    from tokenizers import models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = "a the was is not very bad good fine awful film food phone and it but never again love hate nice poor"
+    letters = [*"abcdefghijklmnopqrstuvwxyz.!"]
+    pieces = [*special, *words.split(), *letters[1:], *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    made = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.enable_truncation(8)
+    made.enable_padding(length=8)
+    return made.to_str().encode()
+
+
+@pytest.fixture
+def bert(tmp_path: Path, tokenizer_json: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`bert_tiny.test`: a random network in a file as transformers writes it, with its tokenizer, in a registry file.
+
+    Gives the folder of registry.toml, model.safetensors and tokenizer.json.
+    """
+    import hashlib
+    import json
+
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    from zoo.catalog.registry import reset_default
+    from zoo.models.tensors import write_tensors
+
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    size = len(json.loads(tokenizer_json)["model"]["vocab"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        config = transformers.BertConfig(
+            vocab_size=size, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512,
+            max_position_embeddings=64, initializer_range=0.2,
+        )  # fmt: skip
+        network = transformers.BertModel(config)
+    write_tensors(folder / "model.safetensors", {f"bert.{name}": one for name, one in network.state_dict().items()})
+    (folder / "config.json").write_text(config.to_json_string())
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
+    files = ("model.safetensors", "tokenizer.json")
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    (folder / "registry.toml").write_text(
+        f"""schema = 1
+[weights."bert_tiny.test"]
+backbone = "bert_tiny"
+default = true
+source = "file:model.safetensors"
+sha256 = "{sums["model.safetensors"]}"
+license = "apache-2.0"
+options = {{ vocab_size = {size}, max_positions = 64 }}
+preprocessing = {{ kind = "text", input_size = [32] }}
+files = [{{ source = "file:tokenizer.json", sha256 = "{sums["tokenizer.json"]}", role = "tokenizer" }}]
+"""
+    )
+    monkeypatch.setenv("ZOO_REGISTRY", str(folder / "registry.toml"))
+    reset_default()
+    yield folder
+    reset_default()

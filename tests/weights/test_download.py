@@ -481,8 +481,12 @@ def test_a_file_is_used_in_place(settings: Settings, make: Make, tmp_path: Path)
 
 def test_one_file_of_several(settings: Settings, make: Make, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(make())
-    files = ({"source": "file:words.txt", "role": "vocabulary"}, {"source": f"file:{tmp_path / 'x.safetensors'}"})
-    assert pull(weights("file:none", files=files), settings=settings).sha256 == sha(make())
+    (tmp_path / "words.txt").write_bytes(b"a b")
+    words = {"source": f"file:{tmp_path / 'words.txt'}", "role": "vocabulary", "sha256": sha(b"a b")}
+    files = (words, {"source": f"file:{tmp_path / 'x.safetensors'}"})
+    got = pull(weights("file:none", files=files), settings=settings)
+    assert got.sha256 == sha(make())
+    assert [(one.name, one.role) for one in got.assets] == [("words.txt", "vocabulary")]
 
 
 def test_shards_are_refused_before_a_request(settings: Settings, hub: FakeHub, make: Make) -> None:

@@ -2,7 +2,7 @@
 
     python tools/bench/strategies.py DATA -b BACKBONE [--registry FILE] [--strategies linear-probe,fine-tune,...]
         [--labels 2,10,all] [--seeds 0,1,2] [--val SPLIT] [--set STRATEGY.KEY=VALUE]... [--json OUT]
-        [--pretrain STRATEGY] [--guard]
+        [--pretrain STRATEGY] [--target DATA] [--guard]
 
 Each fit is a process of its own (`zoo fit --json`); the first of a backbone fills the feature store that the others
 share, so that seconds are what a person waits who tries one after the other. `distillation` learns from the
@@ -13,6 +13,7 @@ With `--pretrain scarf` the backbone has no weights yet: for each seed it is pre
 that seed learn from (never on those they report on), published in a home of its own, and everything but `from-scratch`
 starts from there. With `--labels`, all training rows take part in that, without their labels. `--guard` compares each
 fit with what borrows nothing on the same rows, and shows the raw baseline's accuracy and the verdict of each seed.
+`--target` is given to the strategies that adapt to another domain, its labels unseen.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+#: Strategies that look at rows of the other domain.
+ADAPTING = ("coral", "adabn", "dann")
 STRATEGIES = "linear-probe,knn,bitfit,lora,fine-tune,distillation,from-scratch"
 
 
@@ -56,6 +59,7 @@ def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder
     command += ["-s", strategy, "-o", str(run), "--seed", str(seed), *(["--guard"] if given.guard else [])]
     command += ["--val", given.val] if given.val else []
     command += ["--labels-per-class", labels] if labels != "all" else []
+    command += ["--target", given.target, "--ignore-target-labels"] if given.target and strategy in ADAPTING else []
     options = dict(
         one.removeprefix(f"{strategy}.").split("=", 1) for one in given.set if one.startswith(f"{strategy}.")
     )
@@ -109,6 +113,7 @@ def main() -> None:
     parser.add_argument("--val")
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.KEY=VALUE")
     parser.add_argument("--pretrain", metavar="STRATEGY", help="from random weights, on the training rows of each seed")
+    parser.add_argument("--target", help="rows of another domain, for the strategies that adapt to one")
     parser.add_argument("--guard", action="store_true", help="compare each fit with what borrows nothing")
     parser.add_argument("--json", type=Path, help="where everything that the fits said is kept")
     given = parser.parse_args()

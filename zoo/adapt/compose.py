@@ -13,7 +13,7 @@ from zoo.adapt import call
 from zoo.adapt.features import FeatureStore
 from zoo.adapt.learner import Learner
 from zoo.adapt.options import check_names, check_types
-from zoo.adapt.source import ModuleSource, NamedSource
+from zoo.adapt.source import ModuleSource, NamedSource, with_files
 from zoo.adapt.strategy import ClosedForm, Gradient
 from zoo.catalog.names import is_path
 from zoo.catalog.spec import Backbone, Preprocessing, Strategy
@@ -89,7 +89,8 @@ def compose(
         if chosen is not None and isinstance(weights, (str, Path)) and is_path(str(weights)):
             chosen, said = identify(Path(chosen.source.removeprefix("file:")), chosen, found, registry)
         with registry.blaming(found.plugin):
-            source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed)
+            like = None if chosen else with_files(registry.default_weights(found))
+            source = NamedSource(found, chosen, registry, in_chans=in_chans, tap=tap, seed=seed, like=like)
     learner = Learner(source, made, spec, placement=placement, seed=seed, registry=registry, store=store)
     learner.advice = [said] if said else []
     named = backbone.full_name if isinstance(backbone, Backbone) else backbone

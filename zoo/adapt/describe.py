@@ -20,6 +20,7 @@ from zoo.adapt.strategy import ClosedForm, Gradient
 from zoo.adapt.teacher import describe_teacher
 from zoo.catalog.spec import Strategy
 from zoo.catalog.targets import load
+from zoo.data.fingerprint import of_bytes
 from zoo.data.task import Task
 from zoo.errors import PluginError
 from zoo.models.network import Network
@@ -73,7 +74,7 @@ def begin(learner: Learner, network: Network, task: Task, data: dict[str, Any]) 
             "plugin": source.spec.plugin,
             "plugin_version": versions.get(source.spec.plugin),
             "num_classes": network.num_classes,
-            "options": dict(source.weights.options) if source.weights else {},
+            "options": dict(network.options),
             "params": source.spec.params,
         }
         if source.weights:
@@ -84,6 +85,7 @@ def begin(learner: Learner, network: Network, task: Task, data: dict[str, Any]) 
                 "license": source.weights.license,
                 "trained_on": source.weights.trained_on,
             }
+    assets = {name: of_bytes(content) for name, content in sorted(network.assets.items())}
     return {
         "schema": SCHEMA,
         "state": RUNNING,
@@ -95,6 +97,7 @@ def begin(learner: Learner, network: Network, task: Task, data: dict[str, Any]) 
         },
         "task": {"kind": task.kind, "classes": list(task.classes)},
         "preprocessing": plain(network.preprocessing) if network.preprocessing else None,
+        **({"assets": assets} if assets else {}),
         "seed": learner.seed,
         "device": learner.placement.device.type,
         "precision": learner.placement.precision,

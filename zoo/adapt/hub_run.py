@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from zoo.adapt.record import HISTORY, RUN, read_record
+from zoo.adapt.record import ASSETS, HISTORY, RUN, read_record
 from zoo.atomic import PART, locked, write_atomically
 from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, UsageError
@@ -104,7 +104,10 @@ def _fetch(wanted: HubFile, folder: Path, place: Path, settings: Settings) -> No
     try:
         for name in _TEXTS:
             (part / name).write_bytes(_text(dataclasses.replace(wanted, file=name)))
-        read_record(part)  # before anything large comes
+        record = read_record(part)  # before anything large comes
+        for name in record.get("assets", {}):
+            (part / ASSETS).mkdir(exist_ok=True)
+            (part / ASSETS / name).write_bytes(_text(dataclasses.replace(wanted, file=f"{ASSETS}/{name}")))
         source = dataclasses.replace(wanted, file=_TENSORS)
         # A store of its own, so that nobody takes the run's file for weights.
         store = Store(dataclasses.replace(settings, home=folder))

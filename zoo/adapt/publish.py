@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from zoo.adapt.heads import LINEAR
 from zoo.adapt.source import NamedSource
 from zoo.catalog import licenses
 from zoo.catalog.spec import Weights, check_weights
+from zoo.data.fingerprint import of_bytes
 from zoo.errors import UsageError
 from zoo.models.build import Builder
 from zoo.models.load import load_network
@@ -51,7 +53,7 @@ def publish(
         license=license or licenses.joint([source.weights.license if source.weights else None, *taught]),
         trained_on=learner.record["data"]["name"],
         num_classes=learner.task.outputs,
-        options=source.weights.options if source.weights else {},
+        options=learner.model.backbone.options,
         metrics={name: score for name, score in learner.evaluation.scores.items() if score is not None},
         preprocessing=learner.model.backbone.preprocessing,
     )
@@ -66,7 +68,12 @@ def publish(
         _expect_same_answers(
             load_network(source.spec, weights, path, in_chans=None, settings=registry.settings), learner
         )
-        return register_file(path, weights, registry, replace=replace)
+        files = []
+        for file, content in learner.model.backbone.assets.items():
+            beside = Path(folder) / file
+            beside.write_bytes(content)
+            files.append({"source": f"file:{beside}", "name": file, "sha256": of_bytes(content), "role": "asset"})
+        return register_file(path, dataclasses.replace(weights, files=tuple(files)), registry, replace=replace)
 
 
 def check_publishable(learner: Learner) -> None:

@@ -15,9 +15,12 @@ from zoo.catalog.spec import SHA256, Preprocessing
 from zoo.data.task import Task
 from zoo.errors import DataError, DiskError, IntegrityError, NotFoundError
 from zoo.models.accelerator import PRECISIONS
+from zoo.weights.source import ASSET
 
 SCHEMA: Final = 1
 RUN: Final = "run.json"
+#: The folder of files that the network reads with.
+ASSETS: Final = "assets"
 HISTORY: Final = "history.jsonl"
 #: States of a run.
 RUNNING: Final = "running"
@@ -68,6 +71,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "preprocessing.crop_pct": _NUMBER,
     "preprocessing.crop_mode": (str,),
     "preprocessing.extra": (dict,),
+    "assets?": (dict,),
     "seed": (int,),
     "precision": (str,),
     "data": (dict,),
@@ -268,6 +272,9 @@ def _contradiction(record: Mapping[str, Any]) -> str | None:
         return f"precision is {_short(record['precision'])}, not one of {', '.join(PRECISIONS)}."
     if weights and weights["sha256"] is not None and not SHA256.fullmatch(weights["sha256"]):
         return "composition.weights.sha256 is no sha256."
+    for name, sha256 in record.get("assets", {}).items():
+        if not ASSET.fullmatch(name) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            return "assets holds something else than names of files and their sha256."
     if preprocessing is not None:
         if unknown := sorted(set(preprocessing) - set(Preprocessing.__dataclass_fields__)):
             return f"preprocessing has the unknown key {_short(unknown[0])}."

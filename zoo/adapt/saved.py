@@ -22,7 +22,7 @@ from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
 from zoo.adapt.hub_run import fetch_run, is_on_hub
 from zoo.adapt.learner import Fitted, Learner
-from zoo.adapt.record import RUN, preprocessing_of, read_history, read_record
+from zoo.adapt.record import ASSETS, RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
 from zoo.adapt.strategy import ClosedForm, Gradient, Model
 from zoo.adapt.underway import unfinished, write_history, write_record
@@ -38,6 +38,7 @@ from zoo.models.network import Network
 from zoo.models.restore import fill, restore_network, without_head
 from zoo.models.tensors import read_tensors, umask, write_tensors
 from zoo.weights import roots
+from zoo.weights.assets import read_proved
 from zoo.weights.files import disk_errors
 from zoo.weights.source import PICKLES
 from zoo.weights.store import Store
@@ -69,6 +70,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
     if ends:
         with disk_errors("write", run):
             write_tensors(run / _TENSORS, tensors)
+            _write_assets(run, learner)
             write_history(run, learner.history)
             write_atomically(run / "README.md", model_card(record).encode())
             write_record(run, record)  # last: from now on it is done
@@ -79,6 +81,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
         try:
             part.chmod(0o777 & ~umask())
             write_tensors(part / _TENSORS, tensors)
+            _write_assets(part, learner)
             write_history(part, learner.history)
             write_atomically(part / "README.md", model_card(record).encode())
             write_record(part, record)
@@ -90,6 +93,29 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
             raise _taken(run) from error
         raise DiskError(f"{run} cannot be written", why=str(error)) from error
     return _noted(learner, run, embed)
+
+
+def _write_assets(run: Path, learner: Learner) -> None:
+    assets = learner.model.backbone.assets
+    if assets:
+        (run / ASSETS).mkdir(exist_ok=True)
+    for name, content in assets.items():
+        write_atomically(run / ASSETS / name, content)
+
+
+def read_assets(run: Path, record: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files that the run's network reads with, by name.
+
+    Raises:
+        IntegrityError: one is missing, or is not what run.json says.
+    """
+    found: dict[str, bytes] = {}
+    for name, sha256 in record.get("assets", {}).items():
+        path = run / ASSETS / name
+        if not path.is_file():
+            raise IntegrityError(f"{path} is missing", hint="The run was changed; restore it, or fit again.")
+        found[name] = read_proved(path, sha256)
+    return found
 
 
 def _noted(learner: Learner, run: Path, embed: bool) -> Path:
@@ -172,7 +198,7 @@ def load(
     else:
         tensors = completed(tensors, _source_tensors(source, composition), changes, where)
     with registry.blaming(composition["backbone"].get("plugin")):
-        network = _network(source, record, _under("backbone.", tensors), where)
+        network = _network(source, record, _under("backbone.", tensors), where, read_assets(run, record))
         filled = _head(strategy, composition["num_features"], task.outputs, _under("head.", tensors), where)
     if not network.knows_width:  # no batch was seen yet
         network.note_width(composition["num_features"])
@@ -242,13 +268,18 @@ def _damage(message: str) -> Iterator[None]:
 
 
 def _network(
-    source: NamedSource | ModuleSource, record: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path
+    source: NamedSource | ModuleSource,
+    record: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    where: Path,
+    assets: Mapping[str, bytes],
 ) -> Network:
     """The backbone of the run, filled."""
     if isinstance(source, ModuleSource):
         network = source.network()
         without_head(network.module, ",".join(network.head_names))
         fill(network, tensors, where)
+        network.assets = dict(assets) or network.assets
         return network
     facts, weights = record["composition"]["backbone"], _recorded(record)
     random = Weights(f"{facts['name']}.none", facts["name"], "", num_classes=facts["num_classes"])
@@ -261,6 +292,7 @@ def _network(
             tap=source.tap,
             preprocessing=preprocessing_of(record),
             where=where,
+            assets=assets,
         )
         if fitted_width(network.preprocessing) is not None:
             network.reader()  # what it was fitted on is checked now, and not when somebody predicts

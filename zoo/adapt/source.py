@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from zoo.catalog.spec import Backbone, Preprocessing, Weights
 from zoo.data.preprocess import fit_reader
 from zoo.errors import UsageError
 from zoo.models.network import Network, default_preprocessing
+from zoo.weights.source import assets_of, single
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -35,13 +35,17 @@ class NamedSource:
         in_chans: channels of the input.
         tap: where features are read.
         seed: of random weights.
+        like: for random weights: others whose files it reads with (a tokenizer), and whose builder options and
+            preprocessing go with these; None = it reads without files.
 
     Attributes:
         notes: what the user should know of weights that were just pulled: their terms, and what pins them.
+        assets: the files that a network with random weights reads with; None = those of `like`, pulled.
         fitted: what a reader was told by the rows of a fit, and what the user should know of that; None = nothing.
     """
 
     notes: Sequence[str] = ()
+    assets: Mapping[str, bytes] | None = None
     fitted: tuple[Preprocessing, list[str]] | None = None
 
     def __init__(
@@ -53,9 +57,11 @@ class NamedSource:
         in_chans: int = 3,
         tap: str | None = None,
         seed: int = 0,
+        like: Weights | None = None,
     ) -> None:
         self.spec = spec
         self.weights = weights
+        self.like = None if weights else like
         self.registry = registry
         self.in_chans = in_chans
         self.tap = tap
@@ -79,8 +85,15 @@ class NamedSource:
         return self.fitted[0] if self.fitted else self._given()
 
     def _given(self) -> Preprocessing | None:
-        own = self.weights.preprocessing if self.weights else None
-        return own or default_preprocessing(self.spec)
+        known = self.weights or self.like
+        return (known.preprocessing if known else None) or default_preprocessing(self.spec)
+
+    def reads_as(self, network: Network) -> None:
+        """Let random weights read with the files of another network of this architecture, where it has any."""
+        if network.assets and self.weights is None:
+            name = f"{self.spec.name}.none"
+            self.like = Weights(name, self.spec.name, "", options=network.options, preprocessing=network.preprocessing)
+            self.assets = network.assets
 
     def fitted_on(self, split: Split) -> NamedSource:
         """The same with a reader that was fitted on these rows, and a network for what it gives; itself where its
@@ -114,20 +127,27 @@ class NamedSource:
 
     def network(self, progress: Any = None) -> Network:
         """Pull what is missing, check it, and build the network (on the CPU, evaluation mode)."""
+        from zoo.models.build import Builder
         from zoo.models.load import load_network
+        from zoo.weights.assets import pull_asset, read
         from zoo.weights.batch import notes_of
         from zoo.weights.lock import place
         from zoo.weights.pull import pull
 
-        path: Path | None = None
+        path, assets, settings = None, self.assets, self.registry.settings
+        Builder(self.spec, self.weights, self.seed)  # a package that it lacks is said before anything is pulled
         self.notes = []
         if self.weights is not None:
-            settings = self.registry.settings
             told = (lambda have, total: progress("pull", have, total or 0)) if progress else None
             got = pull(self.weights, settings=settings, registry=self.registry, progress=told)
             self.notes = [] if got.cached else notes_of(self.weights, got, place(settings))
-            path = got.path
-        network = load_network(self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed)
+            path, assets = got.path, read(got.assets)
+        elif self.like is not None and assets is None:
+            assets = read([pull_asset(self.like, one, settings, self.registry) for one in assets_of(self.like)])
+        network = load_network(
+            self.spec, self.weights, path, in_chans=self.in_chans, tap=self.tap, seed=self.seed, settings=settings,
+            assets=assets, like=self.like,
+        )  # fmt: skip
         if self.fitted is not None:
             network.preprocessing = self.fitted[0]
             self.notes = [*self.notes, *self.fitted[1]]
@@ -194,11 +214,19 @@ class ModuleSource:
         module: Any = copy.deepcopy(self.module).eval()
         facts: dict[str, Any] = {}
         if isinstance(module, Network):
-            kept = ("spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind")
+            kept = ("spec", "weights", "weights_id", "classes", "options", "num_classes", "task_kind", "assets")
             facts = {name: getattr(module, name) for name in kept}
             module = module.module
         with torch.no_grad():
             return Network(module, head=self.head, tap=self.tap, preprocessing=self.preprocessing, own=True, **facts)
+
+
+def with_files(weights: Weights | None) -> Weights | None:
+    """The weights, where they bring files that a network reads with."""
+    if weights is None or not weights.files:
+        return None
+    weights = single(weights)
+    return weights if weights.files else None
 
 
 Source = NamedSource | ModuleSource

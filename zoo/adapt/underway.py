@@ -37,6 +37,7 @@ _COMPARED: Final = {
     "composition.strategy.options": "options",
     "task": "task",
     "preprocessing": "preprocessing",
+    "assets": "the files that the weights bring",
     "seed": "seed",
     "device": "device",
     "precision": "precision",

@@ -26,7 +26,7 @@ def check(loaded: Loaded, registry: Registry) -> Iterator[tuple[str, str | None]
     if not loaded.problems:
         yield "loading", None
     for backbone in loaded.backbones.values():
-        yield f"backbone {backbone.name}", _absent_code(backbone.build) or _absent_distribution(backbone.requires)
+        yield f"backbone {backbone.name}", _absent_code(backbone.build) or absent_distribution(backbone.requires)
     for strategy in loaded.strategies.values():
         yield f"strategy {strategy.name}", _absent_code(strategy.make)
     for weights in (*loaded.weights.values(), *(one for file in loaded.ledgers for one in file.weights.values())):
@@ -61,7 +61,8 @@ def _is_here(module: str) -> bool:
     return spec is not None
 
 
-def _absent_distribution(requires: tuple[str, ...]) -> str | None:
+def absent_distribution(requires: tuple[str, ...]) -> str | None:
+    """Which of the distributions that are required is not here, or too old, in words; None if all are."""
     if not requires:
         return None
     from importlib.metadata import PackageNotFoundError, version

@@ -24,7 +24,7 @@ from zoo.errors import RegistryError, UsageError
 SCHEMA: Final = 1
 TOP_KEYS: Final = ("schema", "plugins", "aliases", "weights")
 PLUGIN_KEYS: Final = ("disabled", "required")
-FILE_KEYS: Final = ("source", "sha256", "sha256_prefix", "bytes", "role")
+FILE_KEYS: Final = ("source", "name", "sha256", "sha256_prefix", "bytes", "role")
 #: Those that mean the same for every kind; a reader's own keys go to `extra`.
 SHARED_KEYS: Final = ("kind", "input_size", "mean", "std")
 IMAGE_KEYS: Final = ("kind", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode")
@@ -311,7 +311,8 @@ _FIELDS: Final[dict[str, Callable[[Any, Where], Any]]] = {
     "files": _files,
 }
 _FILE: Final[dict[str, Callable[[Any, Where], Any]]] = {
-    "source": _string, "sha256": _sha256, "sha256_prefix": _prefix, "bytes": _count, "role": _string,
+    "source": _string, "name": _string, "sha256": _sha256, "sha256_prefix": _prefix, "bytes": _count,
+    "role": _string,
 }  # fmt: skip
 _IMAGE: Final[dict[str, Callable[[Any, Where], Any]]] = {
     "kind": _string,

@@ -201,7 +201,8 @@ class Weights(_Fixed):
     options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     metrics: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     preprocessing: Preprocessing | None = None
-    #: More than one file: mappings with `source`, `sha256`, `role`.
+    #: More than one file: mappings with `source`, `sha256`, `role`, and `name` where the source does not end in it.
+    #: What has another role than "weights" is an asset, which the reader is given ("tokenizer.json").
     files: tuple[Mapping[str, Any], ...] = ()
     origin: str = ""
     plugin: str = ""

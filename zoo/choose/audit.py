@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from zoo.adapt.features import FeatureStore, shared_store
-from zoo.adapt.source import NamedSource, kind_of
+from zoo.adapt.source import NamedSource, kind_of, with_files
 from zoo.atomic import write_atomically
+from zoo.catalog.check import absent_distribution
 from zoo.catalog.spec import Preprocessing
 from zoo.catalog.tables import counted
 from zoo.choose import duplicates, shifts
 from zoo.choose.look import SIDE, Look, look_at
-from zoo.choose.raw import cepstra
+from zoo.choose.raw import cepstra, texts, words
 from zoo.choose.suspects import label_suspects
 from zoo.data import table
 from zoo.data.dataset import TRAIN, Data, Split
@@ -166,8 +167,8 @@ def audit(
     Args:
         data: what `fit` takes, labelled or not.
         backbone: whose features are used for labels, near duplicates and shifts; None = of the weights on this disk
-            that take such samples those with the best published accuracy; where there are none thumbnails or cepstra,
-            and of texts and rows of a table their bytes alone.
+            that take such samples those with the best published accuracy; where there are none thumbnails, cepstra or
+            words, and of rows of a table their columns.
         accelerator, precision: as in `compose`.
         seed: of the folds.
         label: the column of the target, where the data have columns; None = the one named `label`.
@@ -301,7 +302,8 @@ def _features(
     name = backbone or (_best_here(registry, seen_as) if seen_as else None)
     if name is not None:
         spec, weights = registry.resolve(name)
-        network = NamedSource(spec, weights, registry, seed=seed).network(progress)
+        like = None if weights else with_files(registry.default_weights(spec))
+        network = NamedSource(spec, weights, registry, seed=seed, like=like).network(progress)
         placement = choose_accelerator(accelerator, precision)
         network = network.to(placement.device)
         told = (lambda done, total: progress("features", done, total)) if progress else None
@@ -318,7 +320,10 @@ def _features(
         parts = [cepstra(split) for split in rows.splits]
         return torch.cat(parts), "no weights are on this disk: recordings are compared by their cepstra"
     if seen_as == "text":
-        return None, "no weights for texts are on this disk: texts are compared by their bytes alone"
+        return words([text for split in rows.splits for text in texts(split)], seed), (
+            "no weights for texts are on this disk: texts are compared by their words; with a backbone (-b NAME) labels "
+            "and shifts are judged far better"
+        )
     if kinds == {"table"}:
         return _columns(rows)
     flat = [np.asarray(split.raw(index)).ravel() for split, index in rows.places]
@@ -337,14 +342,15 @@ def _columns(rows: _Rows) -> tuple[Tensor, str]:
 
 
 def _best_here(registry: Registry, kind: str) -> str | None:
-    """Of the weights for a kind here, those with the best published accuracy, then ImageNet's, then the largest."""
+    """Of the weights here that eat samples of a kind, and whose packages are here, those with the best published
+    accuracy, then ImageNet's, then the largest."""
     store = Store(registry.settings)
     best: tuple[tuple[float, bool, int], str] | None = None
     for weights in registry.weights():
         if not store.is_pulled(weights):
             continue
         spec = registry.backbone(weights.arch)
-        if spec.input == kind:
+        if spec.input == kind and absent_distribution(spec.requires) is None:
             general = "imagenet" in (weights.trained_on or "").lower()
             key = (float(weights.metrics.get("top1", 0.0)), general, spec.params or 0)
             if best is None or key > best[0]:

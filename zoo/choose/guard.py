@@ -165,7 +165,7 @@ def _baselines(
     network = learner.model.backbone
     raw = raw_outputs(network, train, test, task)
     if raw is None:
-        notes.append("raw: the input is no single array, so that nothing can be learned from it directly")
+        notes.append("raw: the input is no single array, or not one word, so that nothing can be learned from it")
     else:
         found["raw"] = row_errors(raw, truth, task)
     source = learner.source
@@ -173,6 +173,7 @@ def _baselines(
         plain = NamedSource(
             source.spec, None, source.registry, in_chans=network.in_chans, tap=source.tap, seed=learner.seed
         )
+        plain.reads_as(network)
         untrained = plain.network(progress).to(learner.placement.device)
         untrained.preprocessing = network.preprocessing
         x = [learner.store.features(untrained, part, learner.placement) for part in (train, test)]
@@ -212,6 +213,8 @@ def _from_scratch(learner: Learner, train: Split, test: Split, progress: Progres
         registry=learner.registry,
         store=learner.store,
     )
+    assert isinstance(fresh.source, NamedSource)
+    fresh.source.reads_as(learner.model.backbone)
     parts = {TRAIN: train.renamed(TRAIN), VAL: test.renamed(VAL)}
     fresh.fit(Data("guard", learner.task, parts, divided=True), progress=progress)
     return fresh.outputs(test).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -27,14 +28,23 @@ from zoo.models.network import Network
 SIDE: Final = 32
 #: Mel-frequency cepstral coefficients of a frame.
 COEFFICIENTS: Final = 20
+#: A word: one sign of Chinese or Japanese, or a run of letters and digits.
+WORD: Final = r"(?u)[\u3040-\u30ff\u3400-\u9fff]|\w+"
+#: Words and pairs that are learned from, the most frequent.
+MOST_WORDS: Final = 1 << 18
+#: Directions of words in which texts are compared.
+DIRECTIONS: Final = 128
+#: What the strength of the regularisation of words is chosen from.
+STRENGTHS: Final = [0.1, 1.0, 10.0, 100.0]
 
 
 def raw_outputs(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:
     """(N, C) float64 outputs on the test rows of a classic model that learned from the training rows.
 
     Of pictures and arrays ridge regression on the network's input (pictures shrunk), its strength chosen by
-    leave-one-out; of recordings logistic regression on their cepstra; of tables gradient-boosted trees on their
-    columns. None where the input is several tensors.
+    leave-one-out; of recordings logistic regression on their cepstra; of texts logistic regression (for numbers ridge
+    regression) on their words; of tables gradient-boosted trees on their columns. None where the input is several
+    tensors.
     """
     return _MODELS.get(train.samples.kind, _ridge)(network, train, test, task)
 
@@ -119,8 +129,79 @@ def _log_chances(model: Any, x: np.ndarray, codes: np.ndarray, new: np.ndarray, 
     return torch.from_numpy(np.log(np.maximum(chances, 1e-12)))
 
 
+def vectorizer() -> Any:
+    """TF-IDF of words and pairs of words, the counts on a logarithmic scale (scikit-learn's).
+
+    Signs of languages that write no blanks are words of their own.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD, max_features=MOST_WORDS)
+
+
+def texts(split: Split) -> list[str]:
+    """The raw samples of a split of texts."""
+    return [str(split.raw(index)) for index in range(len(split))]
+
+
+def words(found: list[str], seed: int) -> Tensor:
+    """(N, D): what each text says, as its place among the main directions of the words of all (Deerwester et al. 1990).
+
+    Args:
+        found: the texts.
+        seed: of the decomposition.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    try:
+        x = vectorizer().fit_transform(found)
+    except ValueError:  # not one word in all of them
+        return torch.zeros((len(found), 1))
+    most = min(DIRECTIONS, *x.shape) - 1
+    if most < 1:
+        return torch.from_numpy(x.toarray()).float()
+    return torch.from_numpy(TruncatedSVD(most, random_state=seed).fit_transform(x)).float()
+
+
+def _words(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:
+    """By logistic regression, its strength chosen by five-fold cross-validation where each class has rows for it."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+    from sklearn.multiclass import OneVsRestClassifier
+
+    targets = np.asarray(train.targets)
+    try:
+        words = vectorizer()
+        x = words.fit_transform(texts(train))
+    except ValueError:  # not one word in all of them
+        return None
+    new = words.transform(texts(test))
+    if task.kind == REGRESSION:
+        folds = KFold(min(5, len(targets)), shuffle=True, random_state=0)
+        found = GridSearchCV(Ridge(), {"alpha": STRENGTHS}, cv=folds) if len(targets) > 10 else Ridge()
+        return torch.from_numpy(np.asarray(found.fit(x, targets).predict(new), dtype=np.float64).reshape(len(test), -1))
+    model = LogisticRegression(max_iter=2000, random_state=0)
+    if task.kind != CLASSES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a label that all rows have, or none
+            scores = OneVsRestClassifier(model).fit(x, targets).decision_function(new)
+        return torch.from_numpy(np.asarray(scores, dtype=np.float64).reshape(len(test), -1))
+    present, counts = np.unique(targets, return_counts=True)
+    outputs = np.full((len(test), task.outputs), -np.inf)
+    if len(present) == 1:
+        outputs[:, present[0]] = 0.0
+        return torch.from_numpy(outputs)
+    found = model
+    if counts.min() >= 5:
+        folds = StratifiedKFold(5, shuffle=True, random_state=0)
+        found = GridSearchCV(model, {"C": STRENGTHS}, cv=folds, scoring="neg_log_loss")
+    outputs[:, present] = found.fit(x, targets).predict_log_proba(new)
+    return torch.from_numpy(outputs)
+
+
 #: Kind of sample -> what learns from it; `_ridge` for any other.
 _MODELS: Final[Mapping[str, Callable[[Network, Split, Split, Task], Tensor | None]]] = {
     "audio": _probe_cepstra,
     "table": _trees,
+    "text": _words,
 }

@@ -73,6 +73,7 @@ class Readers:
             "image": _image_reader,
             "audio": _audio_reader,
             "table": _TableReaders(),
+            "text": _text_reader,
             "tensor": _tensor_reader,
         }
 
@@ -111,6 +112,12 @@ def _audio_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -
     from zoo.data.spectrogram import AudioReader
 
     return AudioReader(preprocessing, in_chans)
+
+
+def _text_reader(preprocessing: Preprocessing, in_chans: int, assets: Assets) -> Reader:
+    from zoo.data.text import TextReader
+
+    return TextReader(preprocessing, assets)
 
 
 class _TableReaders:

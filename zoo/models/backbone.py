@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from zoo.catalog.spec import Backbone, Weights
 from zoo.models import accelerator as accelerators
+from zoo.models.build import Builder
 from zoo.models.load import load_network
 from zoo.models.network import Network
 from zoo.settings import Settings
+from zoo.weights.assets import read as read_assets
 from zoo.weights.batch import notes_of
 from zoo.weights.lock import place
 from zoo.weights.pull import Progress, pull, tell
@@ -55,6 +57,7 @@ def load_backbone(
     placement = accelerators.choose(accelerator)
     settings = registry.settings if registry is not None else Settings()
     spec, chosen = _resolve(name, weights, registry)
+    Builder(spec, chosen, seed)  # a package that it lacks is said before anything is pulled
     pulled = pull(chosen, settings=settings, registry=registry, progress=progress) if chosen is not None else None
     if chosen is not None and pulled is not None and not pulled.cached:
         for text in notes_of(chosen, pulled, place(settings)):
@@ -69,6 +72,7 @@ def load_backbone(
             seed=seed,
             num_classes=num_classes,
             settings=settings,
+            assets=read_assets(pulled.assets) if pulled else None,
         )
     return network.to(placement.device)
 

@@ -45,6 +45,8 @@ def load_network(
     seed: int = 0,
     num_classes: int | None = None,
     settings: Settings | None = None,
+    assets: Mapping[str, bytes] | None = None,
+    like: Weights | None = None,
 ) -> Network:
     """Build the backbone `spec` and fill it from the safetensors file at `path`.
 
@@ -62,6 +64,8 @@ def load_network(
         tap: where features are read; see `Network`.
         seed: of all that is random. The caller's generator is left as it was.
         num_classes: None = the file's own (or the builder's default, for random weights).
+        assets: the weights' files besides tensors, by name.
+        like: for random weights: others whose builder options and preprocessing are taken.
 
     Returns:
         The network: on the CPU, in eval mode, fp32, contiguous, its parameters free to be written.
@@ -74,14 +78,22 @@ def load_network(
     if in_chans is not None and in_chans < 1:
         raise UsageError(f"in_chans must be at least 1, not {in_chans}")
     in_chans = fitted_width(weights.preprocessing if weights else None) or in_chans
-    build = Builder(spec, weights, seed)
+    build = Builder(spec, weights or like, seed)
     if path is None:
         if weights is not None:
             raise UsageError(f"the weights {weights.name} have no file", hint="Pull them first.")
         channels = in_chans or (spec.input_size[0] if spec.input == "image" else 3)
         module = build.random(num_classes=num_classes, in_chans=channels)
         classes = build.default_classes() if num_classes is None else num_classes
-        return Network(module.eval(), spec, tap=tap, options=build.options, num_classes=classes)
+        return Network(
+            module.eval(),
+            spec,
+            tap=tap,
+            preprocessing=like.preprocessing if like else None,
+            options=build.options,
+            num_classes=classes,
+            assets=assets,
+        )
     path = Path(path)
     filled = _Filling(spec, weights, path, build, in_chans, num_classes, settings or Settings())
     return Network(
@@ -95,6 +107,7 @@ def load_network(
         options=build.options,
         num_classes=filled.num_classes,
         task_kind=filled.task_kind(),
+        assets=assets,
     )
 
 

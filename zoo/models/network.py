@@ -143,7 +143,7 @@ class Network(nn.Module):
         try:
             _call(self._module, x)
         except _Reached:
-            found = pool(captured[0], self._module)
+            found = pool(captured[0], self._module, x)
             self.note_width(found.shape[1])
             return found
         finally:
@@ -358,11 +358,17 @@ class _Reached(Exception):  # noqa: N818  (it is a signal, not an error)
     """The tap was reached; the rest of the forward pass is not wanted."""
 
 
-def pool(features: Any, module: nn.Module | None = None) -> Tensor:
+def pool(features: Any, module: nn.Module | None = None, x: Any = None) -> Tensor:
     """Make (N, D) of what a tap gave: (N, D) as is, maps averaged over space, tokens averaged over positions.
 
     Maps are (N, C, H, W), or (N, H, W, C) where the module says `output_fmt = "NHWC"`. A transformer's prefix tokens
-    (`num_prefix_tokens`) are left out of the average.
+    (`num_prefix_tokens`) are left out of the average. A module that has `pool_tokens(tokens, *x)` pools tokens
+    (N, L, C) itself: it knows which of them are padding.
+
+    Args:
+        features: what the tap gave.
+        module: the network's.
+        x: the input that it was given.
     """
     if isinstance(features, (tuple, list)) and features:
         features = features[0]
@@ -372,6 +378,9 @@ def pool(features: Any, module: nn.Module | None = None) -> Tensor:
         nhwc = str(getattr(module, "output_fmt", "NCHW")).upper().endswith("NHWC")
         return features.mean(dim=(1, 2) if nhwc else (2, 3))
     if features.ndim == 3:
+        own = getattr(module, "pool_tokens", None)
+        if own is not None and x is not None:
+            return own(features, **x) if isinstance(x, Mapping) else own(features, *_parts(x))
         skip = int(getattr(module, "num_prefix_tokens", 0) or 0)
         return features[:, skip if features.shape[1] > skip else 0 :].mean(dim=1)
     return features.flatten(1)

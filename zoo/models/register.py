@@ -13,6 +13,7 @@ from zoo.errors import NotFoundError, UsageError
 from zoo.weights.header import read_header
 from zoo.weights.known import identify
 from zoo.weights.register import refuse_taken, register_file
+from zoo.weights.source import single
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -39,8 +40,9 @@ def register_weights(
         name: `arch.tag` of the new weights.
         license: of the weights.
         trained_on: what they were trained on.
-        like: weights whose preprocessing and builder options are taken; None = those of the registry entry that is
-            pinned to these very bytes, else the backbone's, which is a guess.
+        like: weights whose preprocessing, builder options and further files are taken; None = those of the registry
+            entry that is pinned to these very bytes, else the backbone's, which is a guess, and the files that its
+            preprocessing names and that lie beside `file`.
         default: whether they become the architecture's default.
         replace: whether weights of this name may be replaced.
         registry: None = the default one.
@@ -76,6 +78,7 @@ def register_weights(
         trained_on=trained_on,
         options=model.options if model else {},
         preprocessing=model.preprocessing if model else None,
+        files=single(model).files if model else (),
     )
     check_weights(weights)
     if not replace:

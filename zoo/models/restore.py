@@ -26,6 +26,7 @@ def restore_network(
     tap: str | None,
     preprocessing: Preprocessing | None,
     where: Path,
+    assets: Mapping[str, bytes] | None = None,
 ) -> Network:
     """Build `spec` without memory, drop its classifier, and fill it with `tensors`, all of them and no others.
 
@@ -37,6 +38,7 @@ def restore_network(
         tap: where features are read.
         preprocessing: of raw samples.
         where: the file, for messages.
+        assets: files that it reads with, by name.
 
     Raises:
         IntegrityError: a tensor is missing, unexpected or of another shape.
@@ -63,6 +65,7 @@ def restore_network(
         weights_id=weights.sha256,
         options=dict(weights.options),
         num_classes=weights.num_classes,
+        assets=assets,
     )
 
 

@@ -6,6 +6,7 @@ What is written is loaded again by the other side's own loader and compared with
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import tempfile
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from zoo.adapt.extract import to_device
 from zoo.adapt.publish import published_tensors
 from zoo.adapt.source import NamedSource
+from zoo.atomic import write_atomically
+from zoo.data.fingerprint import of_bytes
 from zoo.data.preprocess import describe
 from zoo.errors import TrainingError, UsageError
 from zoo.models.network import pool
@@ -45,7 +49,8 @@ class Exported:
         parity: the largest difference between its outputs and the learner's, in fp32, as a part of the largest output
             where that is above 1.
         difference: the same in the outputs' own unit.
-        sidecar: a JSON file beside it (in the folder, for timm): input, preprocessing, classes, licence.
+        sidecar: a JSON file beside it (in the folder, for timm): input, preprocessing, classes, licence, and which
+            files it reads with (a tokenizer), which lie beside it too.
     """
 
     path: Path
@@ -72,7 +77,7 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
     """
     path = Path(path)
     format = format or {".onnx": "onnx", ".pt2": "torch"}.get(path.suffix, "timm")
-    writers: dict[str, Callable[[Learner, nn.Module, Path], Callable[[Tensor], Tensor]]] = {
+    writers: dict[str, Callable[[Learner, nn.Module, Path], Callable[..., Tensor]]] = {
         "onnx": _write_onnx,
         "torch": _write_torch,
         "timm": _write_timm,
@@ -80,7 +85,9 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
     if format not in writers:
         raise UsageError(f"no format {format!r}", hint=f"One of: {', '.join(writers)}.")
     beside = path / "zoo.json" if format == "timm" else path.with_name(f"{path.name}.json")
-    for place in (path, beside):
+    assets = learner.model.backbone.assets
+    further = {name: (path / name) if format == "timm" else path.with_name(f"{path.name}.{name}") for name in assets}
+    for place in (path, beside, *further.values()):
         with disk_errors("read", place):
             taken = os.path.lexists(place)
         if taken:
@@ -94,6 +101,12 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
         run = writers[format](learner, module, part)
         parity, difference = _parity(learner, run)
         facts = {**_facts(learner), "format": format, "parity": parity, "difference": difference}
+        if further:
+            facts["files"] = {
+                name: {"path": one.name, "sha256": of_bytes(assets[name])} for name, one in further.items()
+            }
+        for name, place in further.items():
+            write_atomically(place, assets[name])
         sidecar = Path(folder) / f"{path.name}.json" if format != "timm" else part / "zoo.json"
         sidecar.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if format != "timm":
@@ -133,9 +146,13 @@ class _Head(nn.Module):
         return self.head(x if x.ndim == 2 else pool(x))
 
 
-def _example(learner: Learner, rows: int) -> Tensor:
-    """Random input (N, ...) of the network's shape."""
+def _example(learner: Learner, rows: int) -> Any:
+    """Random input (N, ...) of the network's shape; of readers that have an `example`, what they make of it."""
     network = learner.model.backbone
+    if network.preprocessing is not None and network.preprocessing.kind not in ("image", "tensor"):
+        example = getattr(network.reader(), "example", None)
+        if example is not None:
+            return example(rows)
     shape = network.preprocessing.input_size if network.preprocessing else None
     if network.spec is not None and network.spec.input == "image":
         shape = (network.in_chans, *(shape or network.spec.input_size)[1:])
@@ -146,14 +163,14 @@ def _example(learner: Learner, rows: int) -> Tensor:
     return torch.randn((rows, *shape), generator=torch.Generator().manual_seed(rows))
 
 
-def _parity(learner: Learner, run: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+def _parity(learner: Learner, run: Callable[..., Tensor]) -> tuple[float, float]:
     """The largest difference to the learner's own answers, in fp32: to the largest answer above 1, and as it is."""
-    model, device = learner.model.eval(), learner.placement.device
+    model = learner.model.eval()
     worst = apart = 0.0
     with torch.inference_mode():
         for rows in _BATCHES:
             x = _example(learner, rows)
-            expected, found = model(x.to(device)).float().cpu(), run(x)
+            expected, found = model(to_device(x, learner.placement)).float().cpu(), run(*_parts(x))
             if found.shape != expected.shape:
                 raise TrainingError(
                     f"the exported network gives outputs of shape {tuple(found.shape)}, not {tuple(expected.shape)}",
@@ -177,7 +194,7 @@ def _facts(learner: Learner) -> dict[str, Any]:
     """What a program that runs the file has to know."""
     network, weights = learner.model.backbone, learner.source.weights
     return {
-        "input": list(_example(learner, 1).shape[1:]),
+        "input": _shapes(learner),
         "preprocessing": describe(network.preprocessing) if network.preprocessing else None,
         "task": learner.task.kind,
         "classes": list(learner.classes),
@@ -192,14 +209,40 @@ def _facts(learner: Learner) -> dict[str, Any]:
     }
 
 
-def _write_torch(learner: Learner, module: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
+def _parts(x: Any) -> tuple[Tensor, ...]:
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def _names(module: nn.Module, parts: tuple[Tensor, ...]) -> list[str]:
+    """Of the inputs: of several, as the module's own forward pass calls them."""
+    if len(parts) == 1:
+        return ["input"]
+    return list(inspect.signature(module.forward).parameters)[: len(parts)]
+
+
+def _shapes(learner: Learner) -> Any:
+    """Of one row: a list, or of several inputs a list for each, by its name."""
+    parts = _parts(_example(learner, 1))
+    if len(parts) == 1:
+        return list(parts[0].shape[1:])
+    names = _names(learner.model.backbone.module, parts)
+    return {name: list(part.shape[1:]) for name, part in zip(names, parts, strict=True)}
+
+
+def _free(parts: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
+    """Which sizes stay open: the number of rows."""
     rows = torch.export.Dim("rows", min=1)
-    program = torch.export.export(module, (_example(learner, 2),), dynamic_shapes=({0: rows},))
+    return tuple({0: rows} for _ in parts)
+
+
+def _write_torch(learner: Learner, module: nn.Module, path: Path) -> Callable[..., Tensor]:
+    parts = _parts(_example(learner, 2))
+    program = torch.export.export(module, parts, dynamic_shapes=_free(parts))
     torch.export.save(program, path)
     return torch.export.load(path).module()
 
 
-def _write_onnx(learner: Learner, module: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
+def _write_onnx(learner: Learner, module: nn.Module, path: Path) -> Callable[..., Tensor]:
     try:
         import onnx
         import onnxruntime
@@ -208,18 +251,20 @@ def _write_onnx(learner: Learner, module: nn.Module, path: Path) -> Callable[[Te
         raise UsageError(
             f"ONNX needs the package {error.name}", hint="pip install 'transfer-zoo[onnx]', or export with -f torch."
         ) from error
+    parts = _parts(_example(learner, 2))
+    names = _names(module, parts)
     with warnings.catch_warnings():  # the exporter's own deprecations are no business of the user's
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (_example(learner, 2),),
+            parts,
             path,
             dynamo=True,
             verbose=False,
             external_data=False,
-            input_names=["input"],
+            input_names=names,
             output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
+            dynamic_shapes=_free(parts),
         )
     made = onnx.load(path)
     for key, value in _facts(learner).items():
@@ -227,10 +272,12 @@ def _write_onnx(learner: Learner, module: nn.Module, path: Path) -> Callable[[Te
     onnx.save(made, path)
     onnx.checker.check_model(made)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
+    return lambda *x: torch.from_numpy(
+        session.run(None, {name: part.numpy() for name, part in zip(names, x, strict=True)})[0]
+    )
 
 
-def _write_timm(learner: Learner, module: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
+def _write_timm(learner: Learner, module: nn.Module, path: Path) -> Callable[..., Tensor]:
     import timm
 
     source = learner.source

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Final
 
-from zoo.adapt.record import HISTORY, RUN, read_history, read_record
+from zoo.adapt.record import ASSETS, HISTORY, RUN, read_history, read_record
+from zoo.adapt.saved import read_assets
 from zoo.catalog import licenses
 from zoo.errors import DownloadError, NotFoundError, UsageError, ZooError
 from zoo.report.card import model_card, teachers_warnings
@@ -92,7 +93,7 @@ def push(
     settings: Settings | None = None,
     bars: bool = False,
 ) -> Pushed:
-    """Put run.json, model.safetensors, history.jsonl and the model card of a run into a model repository.
+    """Put run.json, model.safetensors, history.jsonl, the model card and the assets of a run into a model repository.
 
     Nothing else goes: no checkpoint, no report, no sample. Paths of this machine are cut down to their last part in
     what goes, and addresses lose their query and who asks. It is one commit: the repository has all of the run, or
@@ -130,6 +131,8 @@ def push(
     }
     content: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
     content[_TENSORS] = run / _TENSORS
+    for name, asset in read_assets(run, record).items():
+        content[f"{ASSETS}/{name}"] = asset
     files = tuple(_fact(name, content[name]) for name in sorted(content))
     url = f"{hub.endpoint()}/{repo}"
     revision = None

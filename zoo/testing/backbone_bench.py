@@ -25,17 +25,26 @@ ROWS: Final = 2
 #: Another class count than the default, to see what depends on it.
 CLASSES: Final = 7
 
+#: Of the texts that are fed: how long, and the ids that every vocabulary has.
+LENGTH: Final = 12
+WORDS: Final = 64
+
 #: (spec, rows) -> a batch of what the backbone eats.
 Example = Callable[[Backbone, int], Any]
 
 
 def example(spec: Backbone, rows: int) -> Any:
-    """Seeded numbers (rows, *input_size), for all that eats one tensor of floats.
+    """Seeded numbers (rows, *input_size), for all that eats one tensor of floats; of texts token ids and their mask.
 
     Raises:
-        SkippedCheck: the backbone eats words or tokens, whose numbers the kit does not know.
+        SkippedCheck: the backbone eats tokens, whose numbers the kit does not know.
     """
-    if spec.input in ("text", "tokens"):
+    if spec.input == "text":
+        ids = torch.randint(1, WORDS, (rows, LENGTH), generator=torch.Generator().manual_seed(7))
+        mask = torch.ones(rows, LENGTH, dtype=torch.int64)
+        mask[-1, LENGTH // 2 :] = 0
+        return ids, mask
+    if spec.input == "tokens":
         raise SkippedCheck(
             f"the kit does not know what {spec.name} eats; say it with `example` of PluginContract, or check(example=)"
         )
@@ -167,7 +176,7 @@ def _watch(network: Network, x: Any) -> _Seen:
             seen.taps[tap] = "the classifier runs before it"
             return
         try:
-            seen.taps[tap] = pool(output, network.module)
+            seen.taps[tap] = pool(output, network.module, x)
         except UsageError as error:
             seen.taps[tap] = error.message
 

@@ -37,6 +37,25 @@ class TinyPair(nn.Module):
         return self.classifier(kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
 
+class TinyText(nn.Module):
+    """Texts as bytes (N, L), numbered as `zoo.data.text` does, and a mask (N, L) of 0 and 1."""
+
+    def __init__(self, *, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(258, 8)
+        self.layer1 = nn.Sequential(nn.Linear(8, 8), nn.GELU())
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(N, num_classes) logits."""
+        return self.classifier(self.pool_tokens(self.layer1(self.embedding(ids)), ids, mask))
+
+    def pool_tokens(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """(N, 8): the mean over what is no padding."""
+        kept = mask.unsqueeze(-1).to(tokens.dtype)
+        return (tokens * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+
+
 class TinyWave(nn.Module):
     """Sound (N, 1, 64), whatever `in_chans` says of pictures."""
 

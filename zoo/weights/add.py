@@ -13,14 +13,16 @@ from zoo.catalog.spec import Weights
 from zoo.errors import IntegrityError, NotFoundError, UsageError
 from zoo.settings import Settings
 from zoo.weights import portable, roots
+from zoo.weights.assets import read_proved
 from zoo.weights.convert import convert_into
 from zoo.weights.files import Tick, disk_errors, hash_file
 from zoo.weights.header import read_header
 from zoo.weights.lock import Entry, Lock
 from zoo.weights.portable import Carried
 from zoo.weights.remembered import Remembered
-from zoo.weights.source import PICKLES, HubFile, LocalFile, single, source_of
-from zoo.weights.store import Store
+from zoo.weights.source import PICKLES, HubFile, LocalFile, assets_of, single, source_of
+from zoo.weights.store import AssetStore, Store
+from zoo.weights.usage import asset_blobs
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -90,6 +92,12 @@ def _add_folder(folder: Path, registry: Registry, tick: Tick | None) -> list[Add
                 f"{one.path} has {size} bytes, {one.bytes} were promised", hint="Copy the folder again."
             )
         read_header(one.path)
+        for sha256, path in one.assets:
+            if not path.is_file():
+                raise IntegrityError(
+                    f"{path} is missing", why=f"{one.weights.name} needs it", hint="Copy the whole folder."
+                )
+            read_proved(path, sha256)
     mine = [one for one in registry.weights() if one.default and one.origin == str(settings.user_registry)]
     taken = {one.arch for one in mine}
     return [
@@ -136,15 +144,24 @@ def _add_one(
     if not cached:
         store.add(one.path, expected=one.sha256, tick=tick)
     path = store.path(one.sha256)
+    assets = AssetStore(settings)
+    for sha256, file in one.assets:
+        if not assets.has(sha256):
+            assets.add(file, expected=sha256)
     recorded: Path | None = None
     if known is None:
         # Nobody here has the name: the folder's facts go into the user's registry.
         source = f"file:{path}" if one.weights.source.startswith("file:") else one.weights.source
         pin = one.weights.sha256 or (one.lock.sha256 if one.lock else one.sha256)
         # A default travels too, unless the user here has chosen one.
-        entry = dataclasses.replace(
-            one.weights, source=source, sha256=pin, sha256_prefix=None, default=one.weights.default and default
+        files = tuple(
+            {**file, "source": f"file:{assets.path(file['sha256'])}"} if file["source"].startswith("file:") else file
+            for file in one.weights.files
         )
+        entry = dataclasses.replace(
+            one.weights, source=source, sha256=pin, sha256_prefix=None, default=one.weights.default and default,
+            files=files,
+        )  # fmt: skip
         add_weights(settings.user_registry, entry)
         recorded = settings.user_registry
     if one.lock is not None:
@@ -164,6 +181,12 @@ def _add_file(path: Path, registry: Registry, tick: Tick | None) -> list[Added]:
         found = hash_file(path, tick)
         size = path.stat().st_size
     settings = registry.settings
+    if belonging := [one.name for one in registry.weights() if found in asset_blobs(one)]:
+        assets = AssetStore(settings)
+        cached = assets.has(found)
+        if not cached:
+            assets.add(path, expected=found, tick=tick)
+        return [Added(name, assets.path(found), found, size, cached, None) for name in belonging]
     store, lock = Store(settings), Lock.of(settings)
     named = list(_pinned(found, size, registry, lock))
     if not named:
@@ -185,7 +208,8 @@ def _add_file(path: Path, registry: Registry, tick: Tick | None) -> list[Added]:
     for weights in named:
         recorded = None
         if weights.sha256 is None and weights.name not in lock.entries:
-            lock.write(weights.name, Entry.of(source_of(weights), found, size, made if pickled else None))
+            entry = Entry.of(source_of(weights), found, size, made if pickled else None, assets_of(weights))
+            lock.write(weights.name, entry)
             roots.note(settings, [lock.path])
             recorded = lock.path
         added.append(Added(weights.name, blob, made, blob.stat().st_size, cached, recorded))

@@ -22,7 +22,7 @@ from zoo.weights.header import read_header
 from zoo.weights.part import Part
 from zoo.weights.remembered import Remembered
 from zoo.weights.source import PICKLES, HubFile, PluginFile, Source, WebFile
-from zoo.weights.store import NOTE, Store
+from zoo.weights.store import NOTE, SUFFIX, Store
 from zoo.weights.transport import Broken, Budget, Note, Patience, Token, UnreachableError, chunks, request
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class _Download:
         # What must come, and the size that the server at hand speaks of.
         self.sha256, self.bytes = wanted.sha256, wanted.bytes
         self.size: int | None = None
-        self.pickled = self.source.file.endswith(PICKLES)
+        self.pickled = self.source.file.endswith(PICKLES) and store.suffix == SUFFIX
 
     def run(self, learn: Callable[[], str | None], record: Callable[[Got], None]) -> Got:
         if self.store.settings.offline:
@@ -420,6 +420,8 @@ class _Download:
             )
 
     def check_header(self, path: Path) -> None:
+        if self.store.suffix != SUFFIX:
+            return
         try:
             read_header(path)
         except IntegrityError as error:

@@ -12,6 +12,9 @@ It lies beside the `--registry` file or the project's `registry.toml`, else in `
     bytes = 46807446
     format = "safetensors"           # or "pickle", then with converted_sha256
 
+    [weights."minilm_l6.all_v2".files]
+    "tokenizer.json" = "<64 hex>"    # further files of these weights, by their names
+
 Sorted, without times and local paths, so that it can be committed. What it says must agree with itself: the revision
 and the file are those of the source, a pickle has a `converted_sha256` and nothing else has one, and two entries for
 one source name the same bytes.
@@ -20,6 +23,7 @@ one source name the same bytes.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -32,7 +36,18 @@ from zoo.catalog.spec import TAG, Weights
 from zoo.errors import IntegrityError, RegistryError
 from zoo.settings import Settings
 from zoo.weights.files import disk_errors
-from zoo.weights.source import COMMIT, SHA256, HubFile, LocalFile, PluginFile, WebFile, parse, source_of
+from zoo.weights.source import (
+    ASSET,
+    COMMIT,
+    SHA256,
+    Asset,
+    HubFile,
+    LocalFile,
+    PluginFile,
+    WebFile,
+    parse,
+    source_of,
+)
 
 NAME: Final = "zoo.lock"
 SCHEMA: Final = 1
@@ -50,15 +65,24 @@ class Entry:
     format: str = "safetensors"
     revision: str | None = None
     converted_sha256: str | None = None
+    files: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, source: HubFile | WebFile | LocalFile | PluginFile, sha256: str, size: int, made: str | None) -> Entry:
+    def of(
+        cls,
+        source: HubFile | WebFile | LocalFile | PluginFile,
+        sha256: str,
+        size: int,
+        made: str | None,
+        assets: Iterable[Asset] = (),
+    ) -> Entry:
         """The entry for bytes from `source`, its revision resolved.
 
         Args:
             sha256: of the bytes at the source.
             size: their number.
             made: the sha256 of the safetensors file made of them, if they are a pickle.
+            assets: what belongs to them besides.
         """
         return cls(
             source=str(source),
@@ -68,6 +92,7 @@ class Entry:
             format="pickle" if made else "safetensors",
             revision=source.revision if isinstance(source, HubFile) else None,
             converted_sha256=made,
+            files={asset.name: asset.sha256 for asset in assets} or None,
         )
 
     def is_of(self, weights: Weights) -> bool:
@@ -188,7 +213,12 @@ def read_entry(name: str, table: Any) -> Entry:
         if key not in known:
             near = nearest(key, known, 1)
             refuse(f"unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""), key)
-        if key != "bytes" and not isinstance(value, str):
+        if key == "files":
+            if not isinstance(value, dict) or not all(
+                ASSET.fullmatch(file) and isinstance(pin, str) and SHA256.fullmatch(pin) for file, pin in value.items()
+            ):
+                refuse("files does not map names of files to 64 hex digits", key)
+        elif key != "bytes" and not isinstance(value, str):
             refuse(f"{key} is not text", key)
     for key in ("source", "file", "sha256", "bytes"):
         if key not in table:

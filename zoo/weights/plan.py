@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from zoo.errors import IntegrityError, NotFoundError
 from zoo.settings import Settings
 from zoo.weights.lock import Lock
 from zoo.weights.pull import drift, drifted, locked_source
-from zoo.weights.source import HubFile, LocalFile, Source, WebFile, single, source_of
+from zoo.weights.source import HubFile, LocalFile, Source, WebFile, assets_of, single, source_of
 from zoo.weights.store import Store
 from zoo.weights.transport import Broken, Budget, Patience, request
 
@@ -34,6 +34,7 @@ class Planned:
         cached: whether nothing would be fetched.
         license: of the weights.
         converted: whether the file is a pickle, which is converted after it was fetched.
+        files: further files: name, source, sha256, bytes, and whether they are here.
     """
 
     name: str
@@ -45,11 +46,13 @@ class Planned:
     cached: bool
     license: str | None
     converted: bool
+    files: tuple[dict[str, Any], ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """As plain values: the keys of a pull, and `license` and `converted`."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {**values, "path": str(self.path) if self.path else None}
+        """As plain values: the keys of a pull, and `license` and `converted`; `files` where there are further ones."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "files"}
+        files = {"files": list(self.files)} if self.files else {}
+        return {**values, "path": str(self.path) if self.path else None, **files}
 
 
 def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: bool = False) -> Planned:
@@ -60,7 +63,16 @@ def plan(weights: Weights, settings: Settings, *, locked: bool = False, update: 
         DownloadError: the network or the server failed.
         IntegrityError: with `locked`, nobody pins them, or registry and lock do not agree.
     """
-    weights = single(weights)
+    planned = _planned(single(weights), settings, locked, update)
+    store, files = Store(settings), []
+    for asset in assets_of(weights):
+        here = store.has_asset(weights, asset)
+        facts = {name: getattr(asset, name) for name in ("name", "source", "sha256", "bytes", "role")}
+        files.append({**facts, "cached": here})
+    return replace(planned, files=tuple(files), cached=planned.cached and all(file["cached"] for file in files))
+
+
+def _planned(weights: Weights, settings: Settings, locked: bool, update: bool) -> Planned:
     source, lock, store = source_of(weights), Lock.of(settings), Store(settings)
     if locked and (why := drift(weights, lock)) is not None:
         raise drifted([why], lock)

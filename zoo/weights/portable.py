@@ -2,6 +2,7 @@
 
     DIR/portable.json                     what the files are
     DIR/blobs/<64 hex>.safetensors        the files, by their sha256
+    DIR/blobs/<64 hex>.asset              further files of weights, such as a tokenizer
 
 `portable.json`::
 
@@ -10,7 +11,7 @@
          "sha256": "<64 hex>",            of the file in blobs/
          "bytes": 46807446,
          "registry": {...},               the keys of its registry entry; a file of the publisher's own has the source
-                                          "file:blobs/<64 hex>.safetensors"
+                                          "file:blobs/<64 hex>.safetensors", a further one "file:blobs/<64 hex>.asset"
          "lock": {...}}}}                 the keys of its zoo.lock entry; absent for such a file
 
 Nothing in it is believed: names, keys and hashes are checked as those of a registry file and of zoo.lock are, and
@@ -21,6 +22,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,10 +33,11 @@ from zoo.catalog.edit import table_of
 from zoo.catalog.schema import FaultError as SchemaFault
 from zoo.catalog.schema import read_weights
 from zoo.catalog.spec import Weights
-from zoo.errors import IntegrityError, NotFoundError, UsageError
+from zoo.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.weights.files import Tick, disk_errors, hash_stream
 from zoo.weights.lock import Entry, FaultError, Lock, read_entry
-from zoo.weights.source import SHA256, single
+from zoo.weights.source import SHA256, assets_of, single
+from zoo.weights.store import ASSET_SUFFIX
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -57,6 +61,7 @@ class Carried:
         sha256: what its bytes must hash to.
         bytes: what its size must be.
         lock: its entry of zoo.lock, or None.
+        assets: (sha256, file) of each further file.
     """
 
     weights: Weights
@@ -64,6 +69,7 @@ class Carried:
     sha256: str
     bytes: int
     lock: Entry | None
+    assets: tuple[tuple[str, Path], ...] = ()
 
 
 def expect_place(folder: Path) -> None:
@@ -93,11 +99,17 @@ def export(
     for weights, got in zip(wanted, done, strict=True):
         path = paths[got.name] = folder / _BLOBS / f"{got.sha256}.safetensors"
         _copy(got.path, path, got.sha256, tick)
+        for asset in got.assets:
+            _copy(asset.path, _place_of(folder, asset.sha256), asset.sha256, tick)
         found[got.name] = _entry(single(weights), got, lock, path, folder)
     content = json.dumps({"schema": SCHEMA, "weights": dict(sorted(found.items()))}, indent=1)
     with disk_errors("write", folder):
         write_atomically(folder / MANIFEST, content.encode())
     return paths
+
+
+def _place_of(folder: Path, asset: str) -> Path:
+    return folder / _BLOBS / f"{asset}{ASSET_SUFFIX}"
 
 
 def _entry(weights: Weights, got: Pulled, lock: Lock, path: Path, folder: Path) -> dict[str, Any]:
@@ -106,7 +118,16 @@ def _entry(weights: Weights, got: Pulled, lock: Lock, path: Path, folder: Path) 
         weights = replace(weights, source=f"file:{path.absolute()}", sha256=got.sha256, sha256_prefix=None)
     elif (entry := lock.entry(weights)) is not None:
         carried["lock"] = {key: value for key, value in asdict(entry).items() if value is not None}
-    return {**carried, "registry": table_of(weights, folder.absolute()).unwrap()}
+    files = tuple(_carried_file(file, folder) for file in weights.files)
+    return {**carried, "registry": table_of(replace(weights, files=files), folder.absolute()).unwrap()}
+
+
+def _carried_file(file: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """A further file's entry; one of the publisher's own lies in the folder from now on."""
+    if not file["source"].startswith("file:"):
+        return file
+    name = file.get("name") or re.split(r"[/:]", file["source"])[-1]
+    return {**file, "name": name, "source": f"file:{_place_of(folder.absolute(), file['sha256'])}"}
 
 
 def _copy(source: Path, target: Path, sha256: str, tick: Tick | None) -> None:
@@ -181,4 +202,8 @@ def _carried(name: str, table: Any, folder: Path) -> Carried:
         raise ValueError(f"{name}: sha256 is not that of its {'lock' if lock else 'registry'} entry")
     if lock is not None and not lock.sha256.startswith(weights.sha256 or weights.sha256_prefix or ""):
         raise ValueError(f"{name}: its lock and its registry entry do not agree")
-    return Carried(weights, folder / _BLOBS / f"{sha256}.safetensors", sha256, size, lock)
+    try:
+        assets = tuple((asset.sha256, _place_of(folder, asset.sha256)) for asset in assets_of(weights))
+    except RegistryError as error:
+        raise ValueError(error.message) from None
+    return Carried(single(weights), folder / _BLOBS / f"{sha256}.safetensors", sha256, size, lock, assets)

@@ -13,10 +13,21 @@ from zoo.catalog.spec import Weights
 from zoo.errors import DiskError, IntegrityError, NotFoundError, RegistryError, UsageError
 from zoo.settings import Settings
 from zoo.weights import roots
+from zoo.weights.assets import PulledAsset, pull_asset
 from zoo.weights.header import read_header
 from zoo.weights.lock import Entry, Lock
 from zoo.weights.remembered import Remembered
-from zoo.weights.source import PICKLES, SHA256, SHA256_PREFIX, HubFile, LocalFile, Source, single, source_of
+from zoo.weights.source import (
+    PICKLES,
+    SHA256,
+    SHA256_PREFIX,
+    HubFile,
+    LocalFile,
+    Source,
+    assets_of,
+    single,
+    source_of,
+)
 from zoo.weights.store import Store
 
 if TYPE_CHECKING:
@@ -49,6 +60,7 @@ class Pulled:
         cached: whether it was here already.
         previous: what the lock said before, if an update changed it.
         trusted: whether nothing pinned the bytes before they came.
+        assets: what belongs to the weights besides, on this disk.
     """
 
     name: str
@@ -60,10 +72,12 @@ class Pulled:
     cached: bool
     previous: Entry | None = None
     trusted: bool = False
+    assets: tuple[PulledAsset, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """As plain values, with the keys of `zoo pull --json`."""
-        return {key: getattr(self, key) for key in ROW} | {"path": str(self.path)}
+        """As plain values, with the keys of `zoo pull --json`; `files` where there are further ones."""
+        files = {"files": [asset.row() for asset in self.assets]} if self.assets else {}
+        return {key: getattr(self, key) for key in ROW} | {"path": str(self.path), **files}
 
 
 def pull(
@@ -98,15 +112,20 @@ def pull(
         raise UsageError("locked and update exclude each other")
     weights = single(weights)
     _check_pins(weights)
-    source = source_of(weights)
+    source, assets = source_of(weights), assets_of(weights)
     lock = Lock.of(settings)
     if locked and (why := drift(weights, lock)) is not None:
         raise drifted([why], lock)
     if isinstance(source, LocalFile):
-        return _local(weights, source, settings)
-    done = _Pull(weights, source, lock, settings, registry, locked, update, asked, progress, note).run()
-    roots.note(settings, _namers(weights, lock))
-    _tidy(settings, lock)
+        done = _local(weights, source, settings)
+    else:
+        done = _Pull(weights, source, lock, settings, registry, locked, update, asked, progress, note).run()
+    if assets:
+        brought = tuple(pull_asset(weights, asset, settings, registry, progress, note) for asset in assets)
+        done = replace(done, assets=brought, cached=done.cached and all(one.cached for one in brought))
+    if not isinstance(source, LocalFile):
+        roots.note(settings, _namers(weights, lock))
+        _tidy(settings, lock)
     return done
 
 
@@ -159,6 +178,9 @@ def _contradiction(weights: Weights, entry: Entry, lock: Lock) -> str | None:
         return f"{weights.name}: sha256 {entry.sha256} in {lock.path}, {promised} in the registry"
     if weights.bytes not in (None, entry.bytes):
         return f"{weights.name}: {entry.bytes} bytes in {lock.path}, {weights.bytes} in the registry"
+    for asset in assets_of(weights) if entry.files else ():
+        if (pin := (entry.files or {}).get(asset.name)) not in (None, asset.sha256):
+            return f"{weights.name}: sha256 {pin} of {asset.name} in {lock.path}, {asset.sha256} in the registry"
     return None
 
 
@@ -321,7 +343,7 @@ class _Pull:
             self.record(got.source, got.sha256, got.bytes, got.converted)
 
     def record(self, source: Source, sha256: str, size: int, converted: str | None) -> None:
-        self.lock.write(self.weights.name, Entry.of(source, sha256, size, converted))
+        self.lock.write(self.weights.name, Entry.of(source, sha256, size, converted, assets_of(self.weights)))
 
 
 def locked_source(source: Source, entry: Entry | None) -> Source:

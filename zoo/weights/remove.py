@@ -19,8 +19,8 @@ from zoo.weights.absent import here, pulled
 from zoo.weights.files import disk_errors
 from zoo.weights.lock import Lock
 from zoo.weights.source import single
-from zoo.weights.store import Store
-from zoo.weights.usage import Use, blob_of, usage
+from zoo.weights.store import ASSET_SUFFIX, AssetStore, Store
+from zoo.weights.usage import Use, asset_blobs, blob_of, usage
 
 if TYPE_CHECKING:
     from zoo.catalog.registry import Registry
@@ -79,9 +79,11 @@ def remove(written: Iterable[str], registry: Registry) -> list[Removed]:
     """
     wanted = _chosen(written, registry)
     settings = registry.settings
-    store = Store(settings)
+    store, assets = Store(settings), AssetStore(settings)
     blobs = {name: _blob(weights, store) for name, weights in wanted.items()}
     uses, lock = usage(registry), Lock.of(settings)
+    # An asset is needed by names whose tensors are here and stay.
+    staying = {use.name for sha256, some in uses.items() if store.has(sha256) for use in some} - set(wanted)
     done: list[Removed] = []
     for name, weights in wanted.items():
         sha256 = blobs[name]
@@ -94,6 +96,10 @@ def remove(written: Iterable[str], registry: Registry) -> list[Removed]:
         if not others and store.has(sha256):
             freed = store.path(sha256).stat().st_size
             store.remove(sha256)
+        for asset in asset_blobs(weights):
+            if assets.has(asset) and not {use.name for use in uses.get(asset, ())} & staying:
+                freed += assets.path(asset).stat().st_size
+                assets.remove(asset)
         done.append(Removed(name, sha256, freed, others, entry, lock.path if name in lock.entries else None))
     return done
 
@@ -179,14 +185,15 @@ class Blob:
 
 def blobs(registry: Registry) -> list[Blob]:
     """Every file of the store, the largest first."""
-    store, uses = Store(registry.settings), usage(registry)
+    uses = usage(registry)
     found = []
-    for sha256 in store.ls():
-        with contextlib.suppress(FileNotFoundError):  # another process may have removed it since
-            path = store.path(sha256)
-            stat = path.stat()
-            young = time.time() - stat.st_mtime < YOUNG_S
-            found.append(Blob(sha256, path, stat.st_size, tuple(uses.get(sha256, ())), young))
+    for store in (Store(registry.settings), AssetStore(registry.settings)):
+        for sha256 in store.ls():
+            with contextlib.suppress(FileNotFoundError):  # another process may have removed it since
+                path = store.path(sha256)
+                stat = path.stat()
+                young = time.time() - stat.st_mtime < YOUNG_S
+                found.append(Blob(sha256, path, stat.st_size, tuple(uses.get(sha256, ())), young))
     return sorted(found, key=lambda blob: (-blob.bytes, blob.sha256))
 
 
@@ -230,8 +237,9 @@ def collect(registry: Registry, *, dry_run: bool = False) -> Collected:
         )
     parts = tuple(_stale(store, dry_run=dry_run))
     if not dry_run:
+        assets = AssetStore(registry.settings)
         for blob in old:
-            store.remove(blob.sha256)
+            (assets if blob.path.suffix == ASSET_SUFFIX else store).remove(blob.sha256)
     return Collected(old, parts, tuple(blob for blob in orphans if blob.young))
 
 

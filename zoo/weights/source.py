@@ -27,6 +27,10 @@ _SCHEME: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,31}):")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _PATH: Final = re.compile(r"/[A-Za-z0-9_.~!$&'()*+,;=:@%/-]*")
 
+#: The role of the file that holds the tensors.
+WEIGHTS: Final = "weights"
+#: Names of assets. They become files of a run.
+ASSET: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
 #: Files that say which shard holds which tensor.
 INDEX: Final = ".index.json"
 
@@ -108,21 +112,26 @@ def source_of(weights: Weights) -> Source:
 
 
 def single(weights: Weights) -> Weights:
-    """The one file that holds the tensors, where `files` lists several.
+    """The same with the one file that holds the tensors as `source`, and in `files` only what is an asset.
 
     Raises:
         UsageError: the tensors are spread over several files, which nothing here joins.
     """
     hint = "Join the shards into one safetensors file, and register that."
     if weights.files:
-        chosen = [file for file in weights.files if file.get("role", "weights") == "weights"]
-        if len(chosen) != 1:
+        chosen = [file for file in weights.files if file.get("role", WEIGHTS) == WEIGHTS]
+        beside = tuple(file for file in weights.files if file.get("role", WEIGHTS) != WEIGHTS)
+        elsewhere = not chosen and all(file["source"] != weights.source for file in beside)
+        if len(chosen) != 1 and not elsewhere:
             raise UsageError(
                 f"{weights.name} has {len(chosen)} files with the role 'weights'",
                 why="a backbone is loaded from one file",
                 hint=hint,
             )
-        weights = replace(weights, source=chosen[0]["source"], sha256=chosen[0].get("sha256"), bytes=None, files=())
+        weights = replace(weights, files=beside)
+        if chosen:
+            one = chosen[0]
+            weights = replace(weights, source=one["source"], sha256=one.get("sha256"), bytes=one.get("bytes"))
     if weights.source.endswith(INDEX):
         raise UsageError(
             f"{weights.name} is an index of shards: {weights.source[:200]}",
@@ -130,6 +139,52 @@ def single(weights: Weights) -> Weights:
             hint=hint,
         )
     return weights
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that belongs to weights besides their tensors.
+
+    Attributes:
+        name: what the reader knows it by: "tokenizer.json".
+        source: as in a registry file.
+        sha256: of its bytes.
+        bytes: its size; None where nobody says.
+        role: "tokenizer", say.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    bytes: int | None
+    role: str
+
+
+def assets_of(weights: Weights) -> tuple[Asset, ...]:
+    """The assets of weights, in the order of `files`.
+
+    Raises:
+        RegistryError: one has no sha256, or no name of its own that a file can have.
+    """
+    found: dict[str, Asset] = {}
+    for file in weights.files:
+        role = file.get("role", WEIGHTS)
+        if role == WEIGHTS:
+            continue
+        name = file.get("name") or re.split(r"[/:]", file["source"])[-1]
+        if not ASSET.fullmatch(name) or name in found:
+            why = "two files have it" if name in found else f"A name matches {ASSET.pattern}."
+            raise RegistryError(
+                f"{weights.name}: {name[:80]!r} cannot name a file", why=why, hint='Say it: name = "...".'
+            )
+        if "sha256" not in file:
+            raise RegistryError(
+                f"{weights.name}: {name} has no sha256",
+                why="What a network reads with is taken by its hash alone.",
+                hint="Write the file's sha256 into its entry of `files`.",
+            )
+        found[name] = Asset(name, file["source"], file["sha256"], file.get("bytes"), role)
+    return tuple(found.values())
 
 
 def parse(text: str, base: Path | None = None) -> Source:

@@ -1,5 +1,7 @@
 """A content-addressed store: `$ZOO_HOME/blobs/sha256/ab/abcd....safetensors`, where a name is a proof.
 
+Assets, the files of weights that hold no tensors, lie beside them as `abcd....asset`.
+
 A blob appears under its name by one rename, after it was hashed and synced; it is never written again, and nothing is
 a link. Unfinished files live in `$ZOO_HOME/blobs/parts`: `KEY.part` and what else belongs to `KEY`, under `KEY.lock`.
 What nobody holds the lock of is swept, except downloads that can be resumed.
@@ -10,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from zoo.atomic import PART, locked, publish
 from zoo.catalog.spec import Weights
@@ -22,9 +25,10 @@ from zoo.weights.files import Tick, disk_errors, hash_stream
 from zoo.weights.lock import NAME as LOCK_FILE
 from zoo.weights.lock import Entry, Lock
 from zoo.weights.remembered import Remembered
-from zoo.weights.source import PICKLES, SHA256, LocalFile, source_of
+from zoo.weights.source import PICKLES, SHA256, Asset, LocalFile, assets_of, single, source_of
 
 SUFFIX: Final = ".safetensors"
+ASSET_SUFFIX: Final = ".asset"
 #: Of the lock of what is unfinished, and of the note on which version of a file a part is of.
 LOCK: Final = ".lock"
 NOTE: Final = ".etag"
@@ -38,6 +42,9 @@ class Store:
     What `held` and `is_pulled` need of zoo.lock and hashes.json is read once: make a new store after a pull.
     """
 
+    #: How the blobs' names end.
+    suffix: ClassVar[str] = SUFFIX
+
     def __init__(self, settings: Settings) -> None:
         self.settings: Final = settings
         self.parts: Final = settings.blobs.parent / "parts"
@@ -49,7 +56,7 @@ class Store:
         """Where the blob with this hash is, or would be."""
         if not SHA256.fullmatch(sha256):
             raise IntegrityError(f"{sha256[:80]!r} is not a sha256 in hex")
-        return self.settings.blobs / sha256[:2] / f"{sha256}{SUFFIX}"
+        return self.settings.blobs / sha256[:2] / f"{sha256}{self.suffix}"
 
     def has(self, sha256: str) -> bool:
         """Whether the blob is here."""
@@ -57,7 +64,7 @@ class Store:
 
     def sha256_of(self, path: Path) -> str | None:
         """The hash of a blob of this store, read off its name; None for any other path."""
-        name = path.name.removesuffix(SUFFIX)
+        name = path.name.removesuffix(self.suffix)
         if SHA256.fullmatch(name) and os.path.realpath(path) == os.path.realpath(self.path(name)):
             return name
         return None
@@ -123,7 +130,7 @@ class Store:
     def ls(self) -> list[str]:
         """The hashes of all blobs, sorted."""
         with disk_errors("list", self.settings.blobs):
-            names = (path.name.removesuffix(SUFFIX) for path in self.settings.blobs.glob(f"??/*{SUFFIX}"))
+            names = (path.name.removesuffix(self.suffix) for path in self.settings.blobs.glob(f"??/*{self.suffix}"))
             return sorted(name for name in names if SHA256.fullmatch(name))
 
     def sweep(self, *, dry_run: bool = False) -> list[Path]:
@@ -207,12 +214,21 @@ class Store:
     def is_pulled(self, weights: Weights) -> bool:
         """Whether `weights` can be loaded without the network. No byte is hashed."""
         try:
+            if weights.files:
+                weights = single(weights)
+                if not all(self.has_asset(weights, asset) for asset in assets_of(weights)):
+                    return False
             if not weights.source.startswith("file:"):
                 return self.here(weights) is not None
             source = source_of(weights)
             return isinstance(source, LocalFile) and source.path.is_file()
         except ZooError:  # a damaged lock, say: then they cannot be loaded
             return False
+
+    def has_asset(self, weights: Weights, asset: Asset) -> bool:
+        """Whether an asset of `weights` is here."""
+        source = source_of(replace(weights, source=asset.source))
+        return source.path.is_file() if isinstance(source, LocalFile) else AssetStore(self.settings).has(asset.sha256)
 
     def _made(self, pickle: str) -> str | None:
         # Read once: `zoo list` asks for every set of weights that has a published beginning of a hash.
@@ -230,3 +246,9 @@ class Store:
         if entry is None:
             return None
         return entry.converted_sha256 if converted else entry.sha256
+
+
+class AssetStore(Store):
+    """The assets of the same store: files of any form, by their sha256."""
+
+    suffix = ASSET_SUFFIX

@@ -15,7 +15,7 @@ from zoo.settings import Settings
 from zoo.weights import roots
 from zoo.weights.lock import NAME, Lock
 from zoo.weights.remembered import Remembered
-from zoo.weights.source import LocalFile, single, source_of
+from zoo.weights.source import LocalFile, assets_of, single, source_of
 from zoo.weights.store import Store
 
 if TYPE_CHECKING:
@@ -58,11 +58,17 @@ def usage(registry: Registry) -> dict[str, list[Use]]:
 
     for weights in registry.weights():
         add(blob_of(weights, store), Use(weights.name))
+        for sha256 in asset_blobs(weights):
+            add(sha256, Use(weights.name))
     for weights, path in _hidden(settings):
         add(_named(weights, store), Use(weights.name, str(path)))
+        for sha256 in asset_blobs(weights):
+            add(sha256, Use(weights.name, str(path)))
     for path in dict.fromkeys(_locks(settings)):
         for name, entry in Lock(path).entries.items():
             add(entry.converted_sha256 or entry.sha256, Use(name, str(path)))
+            for sha256 in (entry.files or {}).values():
+                add(sha256, Use(name, str(path)))
     for path in roots.known(settings):
         if path.name == RUN:
             add(_of_run(path), Use(str(path)))
@@ -81,6 +87,14 @@ def _of_run(path: Path) -> str | None:
             why="so it is not known which weights that run needs",
             hint="Restore the run, or remove its folder.",
         ) from error
+
+
+def asset_blobs(weights: Weights) -> list[str]:
+    """The sha256 of each asset of `weights`, whether or not it is here."""
+    try:
+        return [asset.sha256 for asset in assets_of(weights)] if weights.files else []
+    except RegistryError:  # without a hash: nothing that can be pulled
+        return []
 
 
 def blob_of(weights: Weights, store: Store) -> str | None:

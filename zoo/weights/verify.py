@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from zoo.weights.batch import chosen
 from zoo.weights.files import Tick, disk_errors, hash_file
 from zoo.weights.header import read_header
 from zoo.weights.lock import Lock
-from zoo.weights.source import LocalFile, single, source_of
-from zoo.weights.store import Store
+from zoo.weights.source import LocalFile, assets_of, single, source_of
+from zoo.weights.store import AssetStore, Store
 from zoo.weights.usage import Use, blob_of, usage
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def verify(
     settings = registry.settings
     check = _Check(Store(settings), not_finite, tick)
     if wanted := list(written):
-        return [check.weights(single(weights)) for weights in _chosen(wanted, registry)]
+        return [one for weights in _chosen(wanted, registry) for one in check.all_of(single(weights))]
     return list(_everything(registry, check))
 
 
@@ -88,6 +88,8 @@ def _everything(registry: Registry, check: _Check) -> Iterator[Checked]:
     store, uses = check.store, usage(registry)
     for sha256 in store.ls():
         yield check.blob(sha256, uses.get(sha256, []))
+    for sha256 in check.assets.ls():
+        yield check.asset_blob(sha256, uses.get(sha256, []))
     local: dict[str, None] = {}
     for weights in registry.weights():
         try:
@@ -96,16 +98,45 @@ def _everything(registry: Registry, check: _Check) -> Iterator[Checked]:
             continue
         if known.source.startswith("file:") and ((sha := blob_of(known, store)) is None or not store.has(sha)):
             local[known.name] = None
-            yield check.weights(known)
+            yield from check.all_of(known)
     for name, entry in Lock.of(registry.settings).entries.items():
         if name not in local and not store.has(entry.converted_sha256 or entry.sha256):
             why = f"{Lock.of(registry.settings).path} promises it"
             yield Checked((name,), "absent", why, None, entry.converted_sha256 or entry.sha256, None)
+        for file, sha256 in (entry.files or {}).items():
+            if name not in local and not check.assets.has(sha256):
+                why = f"{Lock.of(registry.settings).path} promises it: {file}"
+                yield Checked((name,), "absent", why, None, sha256, None)
 
 
 class _Check:
     def __init__(self, store: Store, not_finite: NotFinite, tick: Tick | None) -> None:
         self.store, self.not_finite, self.tick = store, not_finite, tick
+        self.assets = AssetStore(store.settings)
+
+    def all_of(self, weights: Weights) -> Iterator[Checked]:
+        """What one name means: its tensors, then its assets."""
+        yield self.weights(weights)
+        for asset in assets_of(weights):
+            source = source_of(replace(weights, source=asset.source))
+            local = isinstance(source, LocalFile)
+            path = source.path if isinstance(source, LocalFile) else self.assets.path(asset.sha256)
+            if path.is_file():
+                yield self.asset((weights.name,), path, asset.sha256)
+            else:
+                why = f"{weights.origin} names it as {asset.name}" if local else f"{asset.name} was not pulled"
+                yield Checked((weights.name,), "absent", why, path if local else None, asset.sha256, None)
+
+    def asset_blob(self, sha256: str, uses: list[Use]) -> Checked:
+        """An asset of the store, whose name is its hash."""
+        return self.asset(tuple(dict.fromkeys(use.name for use in uses)), self.assets.path(sha256), sha256)
+
+    def asset(self, named: tuple[str, ...], path: Path, pin: str) -> Checked:
+        with disk_errors("read", path):
+            have, found = path.stat().st_size, hash_file(path, self.tick)
+        if found != pin:
+            return Checked(named, "damaged", f"its sha256 is {found}", path, pin, have)
+        return Checked(named, "ok", None, path, pin, have)
 
     def weights(self, weights: Weights) -> Checked:
         """What one name means."""
