@@ -72,8 +72,8 @@ GRADIENT = {"epochs": 4, "batch_size": 8, "lr": 1e-3}
     ("strategy", "options"),
     [
         ("linear-probe", {}), ("knn", {"k": 3}), ("fine-tune", GRADIENT),
-        ("fine-tune", {**GRADIENT, "freeze": "embeddings"}), ("lora", GRADIENT), ("bitfit", GRADIENT), ("from-scratch", GRADIENT),
-        ("distillation", {**GRADIENT, "teacher": "bert_tiny"}),
+        ("fine-tune", {**GRADIENT, "freeze": "embeddings"}), ("lora", GRADIENT), ("bitfit", GRADIENT),
+        ("from-scratch", GRADIENT), ("distillation", {**GRADIENT, "teacher": "bert_tiny"}),
     ],
     ids=lambda one: one if isinstance(one, str) else "-".join(sorted(one)),
 )  # fmt: skip
