@@ -321,8 +321,8 @@ def _features(
         return torch.cat(parts), "no weights are on this disk: recordings are compared by their cepstra"
     if seen_as == "text":
         return words([text for split in rows.splits for text in texts(split)], seed), (
-            "no weights for texts are on this disk: texts are compared by their words; with a backbone (-b NAME) labels "
-            "and shifts are judged far better"
+            "no weights for texts are on this disk: texts are compared by their words; with a backbone (-b NAME) "
+            "labels and shifts are judged far better"
         )
     if kinds == {"table"}:
         return _columns(rows)

@@ -11,8 +11,8 @@ from zoo.catalog.spec import Backbone, Preprocessing
 @hookimpl
 def zoo_backbones() -> Iterable[Backbone]:
     """`tiny` eats pictures (N, 3, 8, 8); `tiny_pair` two tensors, token ids and a mask, both (N, 6); `tiny_wave` sound
-    (N, 1, 64); `tiny_table` rows of a table (N, 5). `tiny_sound` hears recordings, as log-mel pictures; `tiny_text` reads
-    texts as their bytes, and `tiny_rows` eats rows of a table by the names of their columns."""
+    (N, 1, 64); `tiny_table` rows of a table (N, 5). `tiny_sound` hears recordings, as log-mel pictures;
+    `tiny_text` reads texts as their bytes, and `tiny_rows` eats rows of a table by the names of their columns."""
     yield Backbone(
         name="tiny",
         family="tiny",
