@@ -121,6 +121,40 @@ def test_published_it_brings_its_columns_along(tmp_path: Path) -> None:
     np.testing.assert_allclose(zoo.load(kept).predict_proba(new), probe.predict_proba(new), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [
+        ("linear-probe", {"head": "mlp(4)", "epochs": 1}),
+        ("bitfit", {"epochs": 1}),
+        ("distillation", {"epochs": 1, "teacher": "tabular_resnet.people"}),
+        ("coral", {}),
+        ("adabn", {}),
+        ("dann", {"epochs": 1}),
+        ("scarf", {"epochs": 1}),
+    ],
+)
+def test_every_strategy_takes_tables(strategy: str, options: dict[str, object]) -> None:
+    learned(epochs=1).fit(data_of(60), "test").publish("tabular_resnet.people")
+    learner = zoo.compose("tabular_resnet.people", strategy, **PLACE, **options)
+    elsewhere = data_of(40, seed=3, labelled=False)
+    target = {"target": elsewhere} if learner.needs & {"target", "unlabelled"} else {}
+    learner.fit(data_of(60, seed=2), "test", **target)
+    assert np.isfinite(learner.predict_proba(elsewhere.splits["test"])).all()
+
+
+def test_a_module_of_your_own() -> None:
+    """It is given what the reader makes; a width that it was not made for is named."""
+    plain = zoo.Preprocessing(kind="table", input_size=(7,))
+    for width in (7, 8):
+        module = torch.nn.Sequential(torch.nn.Linear(width, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+        learner = zoo.compose(module, "fine-tune", preprocessing=plain, epochs=1, **PLACE)
+        if width == 7:
+            assert learner.fit(data_of(60), "test").model.backbone.preprocessing.extra["rows"] == 40
+            continue
+        with pytest.raises(DataError, match="does not fit the network"):
+            learner.fit(data_of(60), "test")
+
+
 def test_random_weights_are_never_silent() -> None:
     with pytest.raises(NotFoundError):
         zoo.compose("tabular_resnet", "linear-probe")

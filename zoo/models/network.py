@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog.spec import Backbone, Preprocessing
-from zoo.data.preprocess import Reader, reader
+from zoo.data.preprocess import Reader, fitted_width, reader
 from zoo.errors import DataError, PluginError, UsageError
 from zoo.models.stages import HEAD, NoHead, derive_stages, find_head, inside
 
@@ -239,14 +239,15 @@ class Network(nn.Module):
 
     @property
     def in_chans(self) -> int:
-        """Input channels: what the module says, else read off the first convolution; 3 where there is none."""
+        """Input channels: what the module says, else read off the first convolution; else what a fitted reader gives,
+        or 3."""
         said = getattr(self._module, "in_chans", None)  # timm's say it; a stem may fold pixels into channels
         if type(said) is int:
             return said
         for module in self._module.modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 return module.in_channels
-        return 3
+        return fitted_width(self.preprocessing) or 3
 
     def taps(self) -> list[str]:
         """Names of the stages that can be tapped, stem to last before the head. Any dotted module name works too."""
