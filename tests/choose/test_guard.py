@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import RidgeClassifierCV
+from torch import nn
 
 import zoo
 from zoo.adapt.again import find_again
-from zoo.choose.guard import bootstrap
+from zoo.adapt.clusters import bootstrap
+from zoo.catalog.tables import counted
+from zoo.choose.compare import too_few
+from zoo.data.open import open_data
 from zoo.errors import DataError
 
 Publish = Callable[[str, float], None]
@@ -63,31 +70,63 @@ def test_a_blind_network_is_negative_transfer(published: Publish) -> None:
     assert found["baselines"][0]["name"] == found["against"]
 
 
-def test_knowledge_that_the_rows_do_not_hold_helps(tmp_path: Path) -> None:
-    """Rows of 300 numbers, of which the module knows the one that counts: six labels a class are too few to find it."""
-    import torch
-    from torch import nn
+class Knowing(nn.Module):
+    """Of rows of 300 numbers it knows the one that counts."""
 
-    class Knowing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(1, 2)
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 2)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(x[:, :1])
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x[:, :1])
 
-    def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        random = np.random.default_rng(seed)
-        codes = np.arange(n) % 2
-        x = random.normal(size=(n, 300)).astype(np.float32)
-        x[:, 0] += 4 * codes
-        return x, codes
 
-    learner = zoo.compose(Knowing(), "linear-probe").fit(rows(12, 0), rows(20, 5))
-    found = learner.evaluate(rows(200, 1), guard=True, train=rows(12, 0)).guard
+def numbers(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of 300 numbers, of which the first tells the class: six labels a class are too few to find it."""
+    random = np.random.default_rng(seed)
+    codes = np.arange(n) % 2
+    x = random.normal(size=(n, 300)).astype(np.float32)
+    x[:, 0] += 4 * codes
+    return x, codes
+
+
+def test_knowledge_that_the_rows_do_not_hold_helps() -> None:
+    learner = zoo.compose(Knowing(), "linear-probe").fit(numbers(12, 0), numbers(20, 5))
+    found = learner.evaluate(numbers(200, 1), guard=True, train=numbers(12, 0)).guard
     assert found["verdict"] == "helps"
     assert found["interval"][0] > 0
     assert any("random-weights" in note for note in found["notes"])
+    assert "groups" not in found
+
+
+@pytest.mark.parametrize(("groups", "verdict"), [(40, "helps"), (4, "no-evidence"), (1, "no-evidence")])
+def test_groups_are_what_a_verdict_rests_on(groups: int, verdict: str) -> None:
+    learner = zoo.compose(Knowing(), "linear-probe").fit(numbers(12, 0), numbers(20, 5))
+    test = open_data(numbers(200, 1)).train
+    by_rows = learner.evaluate(test, guard=True, train=numbers(12, 0)).guard
+    test = replace(test, groups=np.arange(200) % groups, group_names=tuple(map(str, range(groups))))
+    found = learner.evaluate(test, guard=True, train=numbers(12, 0)).guard
+    assert by_rows["verdict"] == "helps"
+    assert (found["verdict"], found["groups"]) == (verdict, groups)
+    assert found["gain"] == by_rows["gain"]
+    for mine, other in zip(found["baselines"], by_rows["baselines"], strict=True):
+        assert mine["p_value"] > other["p_value"]
+        assert mine["gain_interval"][0] <= other["gain_interval"][0] <= other["gain_interval"][1]
+        assert mine["gain_interval"][1] >= other["gain_interval"][1]
+    assert f"on 200 rows of {counted(groups, 'group')}." in found["words"]
+    assert (too_few(groups, 2) in found["notes"]) == ("nothing can be told" in found["advice"]) == (groups < 10)
+
+
+def test_the_test_of_groups_is_the_definition() -> None:
+    """The p of each baseline, by going through every choice of signs of whole groups, and Holm's correction."""
+    learner = zoo.compose(Knowing(), "linear-probe").fit(numbers(12, 0), numbers(20, 5))
+    (x, codes), groups = numbers(60, 1), np.arange(60) % 12
+    test = replace(open_data((x, codes)).train, groups=groups, group_names=tuple(map(str, range(12))))
+    found = {one["name"]: one for one in learner.evaluate(test, guard=True, train=numbers(12, 0)).guard["baselines"]}
+    ours = (learner.outputs(test).argmax(dim=1).numpy() != codes).astype(float)
+    sums = np.bincount(groups, weights=(codes != 0) - ours)  # the majority says 0
+    share = np.mean([abs(np.dot(signs, sums)) >= abs(sums.sum()) - 1e-9 for signs in product((-1, 1), repeat=12)])
+    assert any(found["majority"]["p_value"] == pytest.approx(times * share) for times in (1, 2))
 
 
 def test_baselines_are_what_scikit_learn_makes_of_them(published: Publish) -> None:

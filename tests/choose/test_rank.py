@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.adapt.evaluation import few_groups
 from zoo.adapt.features import FeatureStore
 from zoo.choose import compare, rank
+from zoo.data.open import open_data
+from zoo.data.split import choose
 from zoo.errors import DataError, NotFoundError, UsageError
 
 Publish = Callable[[str, float], None]
@@ -119,16 +122,21 @@ def test_copies_are_in_one_fold(published: Publish, monkeypatch: pytest.MonkeyPa
     assert any(f"{copies} of 192 training rows are exact copies of others: they are" in n for n in ranking.notes)
 
 
-def test_groups_are_noted(published: Publish, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("people", [6, 12])
+def test_groups_are_what_is_counted(published: Publish, photos: Path, tmp_path: Path, people: int) -> None:
     published("good", 1.0)
+    published("blind", 0.0)
     table = tmp_path / "table.csv"
     files = sorted(photos.rglob("*.png"))
-    lines = [f"{file},{file.parent.name},{number % 6}" for number, file in enumerate(files)]
+    lines = [f"{file},{file.parent.name},{number % people}" for number, file in enumerate(files)]
     table.write_text("\n".join(["path,label,who", *lines]) + "\n")
-    assert compare.GROUPED in zoo.rank("tiny.good", table, group_by="who", folds=2).notes
-    assert compare.GROUPED not in zoo.rank("tiny.good", table, folds=2).notes
-    learner = zoo.compose("tiny.good", "linear-probe").fit(table, group_by="who", guard=True)
-    assert compare.GROUPED in learner.evaluation.guard["notes"]
+    ranking = zoo.rank(["tiny.good", "tiny.blind"], table, group_by="who", folds=2)
+    train = choose(open_data(table, group_by="who")).train
+    groups = len(np.unique(train.groups))
+    assert (few_groups(groups) in ranking.notes) == (groups < 10)
+    assert [note for note in ranking.notes if "beyond chance" in note] == [compare.too_few(groups, 1)] * (people == 6)
+    assert [row.tied_with_best for row in ranking] == [True, people == 6]  # so few cannot tell
+    assert not [note for note in zoo.rank(["tiny.good", "tiny.blind"], table, folds=2).notes if "group" in note]
 
 
 @pytest.mark.usefixtures("three")

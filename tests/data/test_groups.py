@@ -58,6 +58,50 @@ def test_a_fit_keeps_its_groups_and_finds_its_rows_again(spoken: Path, tmp_path:
     assert again.record["data"]["rows"] == {"train": len(divided.train), "unlabelled": 0, "val": len(divided.report)}
 
 
+def test_what_is_judged_is_counted_by_group(spoken: Path, tmp_path: Path) -> None:
+    """The fit's column is looked for where a run is judged; another can be asked for."""
+    learner = zoo.compose("source_cnn", "linear-probe", weights=None).fit(spoken, group_by="speaker", guard=True)
+    reported = choose(open_data(spoken, group_by="speaker")).report
+    assert learner.evaluation.groups == learner.evaluation.guard["groups"] == len(np.unique(reported.groups))
+    again = zoo.load(learner.save(tmp_path / "run"))
+    assert again.evaluation == learner.evaluation
+    assert again.evaluate(spoken).groups == 6
+    assert again.evaluate(open_data(spoken, group_by="speaker")).groups == 6
+    plain = spoken.with_name("plain.csv")
+    plain.write_text("\n".join(line.rpartition(",")[0] for line in spoken.read_text().split()) + "\n")
+    found = again.evaluate(plain, guard=True, train=spoken)
+    assert found.groups is None
+    assert "groups" not in found.guard
+    assert any("counted as independent" in note for note in found.guard["notes"])
+    assert again.evaluate(plain.parent / "data.csv", group_by="label").groups == 2
+
+
+class TestTarget:
+    """Unlabelled rows of a group that is reported on are learned from as much as labelled ones."""
+
+    def fit(self, spoken: Path, target: Path) -> zoo.Learner:
+        learner = zoo.compose("source_cnn", "coral", weights=None)
+        return learner.fit(spoken, target=target, group_by="speaker", ignore_target_labels=True)
+
+    def target(self, folder: Path, speakers: str, header: str = "path,label,speaker") -> Path:
+        return TestAnotherDataSetToReportOn().other(folder, speakers, header)
+
+    def test_a_reported_group_is_refused(self, spoken: Path, tmp_path: Path) -> None:
+        name = sorted(choose(open_data(spoken, group_by="speaker")).report.groups_named())[0]
+        with pytest.raises(DataError, match=f"reported groups are also in the target: '{name}'"):
+            self.fit(spoken, self.target(tmp_path, f"x{name}"))
+
+    @pytest.mark.parametrize("speakers", ["xy", "z"])
+    def test_other_groups_are_adapted_to(self, spoken: Path, tmp_path: Path, speakers: str) -> None:
+        learner = self.fit(spoken, self.target(tmp_path, speakers))
+        assert not [note for note in learner.notes if "nothing proves" in note]
+        assert learner.record["data"]["rows"]["unlabelled"] == 6 * len(speakers)
+
+    def test_without_the_column_nothing_is_proved(self, spoken: Path, tmp_path: Path) -> None:
+        learner = self.fit(spoken, self.target(tmp_path, "xy", "path,label"))
+        assert [note for note in learner.notes if "nothing proves that the target rows" in note and "'speaker'" in note]
+
+
 class TestAnotherDataSetToReportOn:
     """Groups are the same where their names are; their numbers are each data set's own."""
 

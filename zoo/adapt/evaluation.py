@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from zoo.catalog.tables import html_table
+from zoo.adapt import clusters
+from zoo.catalog.tables import counted, html_table
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.errors import DataError, TrainingError
 
@@ -25,7 +26,7 @@ from zoo.errors import DataError, TrainingError
 Z95: Final = 1.959963984540054
 #: Classes shown when an evaluation is printed; JSON has them all.
 SHOWN: Final = 20
-_HEAD: Final = ("primary", "accuracy", "interval", "n", "split")
+_HEAD: Final = ("primary", "accuracy", "interval", "n", "split", "groups", "interval_by")
 #: Fields that are objects or None.
 _MORE: Final = ("calibration", "curves", "guard", "beside")
 #: Scores of the first line that is printed; those measured in detail have a line of their own.
@@ -45,7 +46,8 @@ class Evaluation:
             Regression: r2, rmse, mae, averaged over the target columns. Measured in detail, also balanced_accuracy
             (classes), macro_f1, and for two classes or several labels roc_auc (and average_precision of the second
             class); see `zoo.adapt.details`.
-        interval: Wilson's 95 % interval of the accuracy; None for regression.
+        interval: 95 % interval of the accuracy: Wilson's, and where rows have groups, theirs (see `accuracy_interval`);
+            None for regression.
         n: rows.
         split: their name.
         per_class: class -> precision, recall, f1, n (rows that truly have it); multi-label also average_precision
@@ -55,6 +57,7 @@ class Evaluation:
         curves: for two classes, measured in detail: `positive` (the second class), `roc` and `pr`, as lists of points.
         guard: the verdict of a comparison with baselines (see `zoo.choose.guard.Guard.as_json`), where one was made.
         beside: name -> the headline of something else on the same rows, where the strategy has it judged too.
+        groups: of how many groups the rows are; None where no two rows are of one, or none are known.
     """
 
     primary: str
@@ -68,6 +71,7 @@ class Evaluation:
     curves: Mapping[str, Any] | None = None
     guard: Mapping[str, Any] | None = None
     beside: Mapping[str, Mapping[str, Any]] | None = None
+    groups: int | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -80,7 +84,10 @@ class Evaluation:
         return float(self.scores[self.primary] or 0.0)
 
     def headline(self) -> dict[str, Any]:
-        """The primary score and what it stands on: primary, accuracy, interval, n, split (and r2, rmse ..., beside)."""
+        """The primary score and what it stands on: primary, accuracy, interval, n, split (and r2, rmse ..., beside).
+
+        Of rows that have groups also `groups`, their number, and `interval_by`: "groups".
+        """
         head = {
             "primary": self.primary,
             "accuracy": self.accuracy,
@@ -89,7 +96,8 @@ class Evaluation:
             "split": self.split,
         }
         scores = {name: score for name, score in self.scores.items() if name not in head}
-        return {**head, **scores, **({"beside": dict(self.beside)} if self.beside else {})}
+        grouped = {"groups": self.groups, "interval_by": "groups"} if self.groups else {}
+        return {**head, **grouped, **scores, **({"beside": dict(self.beside)} if self.beside else {})}
 
     def as_json(self) -> dict[str, Any]:
         """All of it, in types that JSON has."""
@@ -119,6 +127,7 @@ class Evaluation:
             split=record["split"],
             per_class=record.get("per_class", {}),
             confusion=None if confusion is None else tuple(tuple(row) for row in confusion),
+            groups=record.get("groups"),
             **{name: record.get(name) for name in _MORE},
         )
 
@@ -147,7 +156,8 @@ class Evaluation:
         said = {name: f"{name.replace('_', ' ')} {_shown(self.scores[name])}" for name in names}
         if "accuracy" in said:
             said["accuracy"] += sure
-        return f"{', '.join(said.values())} on {self.n} rows of {self.split}"
+        grouped = f", {counted(self.groups, 'group')}" if self.groups else ""
+        return f"{', '.join(said.values())} on {self.n} rows of {self.split}{grouped}"
 
     def closer(self) -> list[str]:
         """What was measured in detail, in sentences; none where nothing was."""
@@ -161,7 +171,8 @@ class Evaluation:
             if scaled := self.calibration["temperature"]:
                 text += f" ({scaled['ece']:.3f} at a temperature of {scaled['value']:.2f}, fitted on other rows)"
             said.append(text)
-        return [*said, *(self._next_to(name) for name in self.beside or {})]
+        said += [self._next_to(name) for name in self.beside or {}]
+        return [*said, few_groups(self.groups)] if self.groups and self.groups < clusters.FEW else said
 
     def warnings(self) -> list[str]:
         """A sentence on each figure beside this one that is better."""
@@ -195,7 +206,22 @@ class Evaluation:
         return header, rows, f"... and {left} more, in as_json()" if left else ""
 
 
-def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str, detailed: bool = False) -> Evaluation:
+def few_groups(groups: int) -> str:
+    """What is said where rows are of fewer than `clusters.FEW` groups."""
+    if groups == 1:
+        return "all rows are of one group: what they say of it, they do not say of others"
+    return f"{groups} groups are few: intervals that draw whole groups are too narrow with fewer than {clusters.FEW}"
+
+
+def evaluate(
+    outputs: Tensor,
+    targets: np.ndarray,
+    task: Task,
+    *,
+    split: str,
+    groups: np.ndarray | None = None,
+    detailed: bool = False,
+) -> Evaluation:
     """Compare a model's outputs with the truth.
 
     Args:
@@ -203,6 +229,7 @@ def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str, de
         targets: as `zoo.data.task.infer_task` encodes them.
         task: kind and classes.
         split: name of the rows, for the record.
+        groups: (N,) rows of one number belong together, and are not counted as independent.
         detailed: measure calibration, curves and more scores too, with scikit-learn.
 
     Raises:
@@ -213,11 +240,12 @@ def evaluate(outputs: Tensor, targets: np.ndarray, task: Task, *, split: str, de
     outputs = outputs.detach().cpu().double()
     _check(outputs, targets, task, split)
     if task.kind == CLASSES:
-        found = _classes(outputs, targets, task, split)
+        found = _classes(outputs, targets, task, split, groups)
     elif task.kind == MULTI_LABEL:
-        found = _multi_label(outputs, targets.astype(np.int64), task, split)
+        found = _multi_label(outputs, targets.astype(np.int64), task, split, groups)
     else:
         found = _regression(outputs.numpy(), targets.astype(np.float64).reshape(len(targets), -1), task, split)
+    found = replace(found, groups=clusters.count(groups))
     if not detailed:
         return found
     from zoo.adapt.details import details
@@ -234,7 +262,21 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return (0.0 if hits == 0 else max(0.0, centre - half)), (1.0 if hits == n else min(1.0, centre + half))
 
 
-def _classes(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Evaluation:
+def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, float]:
+    """95 % interval of the share of rows (N,) that are right.
+
+    Wilson's, which counts each row. Where rows have groups, each end is the wider one of it and of the bootstrap that
+    draws whole groups (`clusters.bootstrap`): what is alike makes no figure surer, and a few groups that happen to be
+    equal do not either.
+    """
+    low, high = wilson(int(right.sum()), len(right))
+    if clusters.clustered(groups) is None:
+        return low, high
+    drawn = clusters.bootstrap(right, groups)
+    return min(low, drawn[0]), max(high, drawn[1])
+
+
+def _classes(outputs: Tensor, targets: np.ndarray, task: Task, split: str, groups: np.ndarray | None) -> Evaluation:
     count = task.outputs
     predicted = outputs.argmax(dim=1).numpy()
     confusion = np.bincount(targets * count + predicted, minlength=count * count).reshape(count, count)
@@ -243,7 +285,7 @@ def _classes(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Ev
     return Evaluation(
         primary="accuracy",
         scores={"accuracy": hits / n, "log_loss": float(cross_entropy(outputs, truth))},
-        interval=wilson(hits, n),
+        interval=accuracy_interval(predicted == targets, groups),
         n=n,
         split=split,
         per_class=_per_class(confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1), task),
@@ -251,11 +293,11 @@ def _classes(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Ev
     )
 
 
-def _multi_label(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -> Evaluation:
+def _multi_label(outputs: Tensor, targets: np.ndarray, task: Task, split: str, groups: np.ndarray | None) -> Evaluation:
     predicted = (outputs > 0).numpy()
     truth = targets.astype(bool)
     hits, called, real = (predicted & truth).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)
-    right, n = int((predicted == truth).all(axis=1).sum()), len(targets)
+    right, n = (predicted == truth).all(axis=1), len(targets)
     precisions = _average_precisions(outputs.numpy(), truth)
     known = [value for value in precisions if value is not None]
     per_class = _per_class(hits, called, real, task)
@@ -263,11 +305,11 @@ def _multi_label(outputs: Tensor, targets: np.ndarray, task: Task, split: str) -
         primary="f1",
         scores={
             "f1": _ratio(2 * hits.sum(), called.sum() + real.sum()),
-            "accuracy": right / n,
+            "accuracy": int(right.sum()) / n,
             "mean_average_precision": sum(known) / len(known) if known else None,
             "log_loss": float((softplus(outputs) - outputs * torch.from_numpy(targets)).mean()),
         },
-        interval=wilson(right, n),
+        interval=accuracy_interval(right, groups),
         n=n,
         split=split,
         per_class={

@@ -29,7 +29,7 @@ from zoo.adapt.underway import UnderWay, under_way
 from zoo.catalog.spec import Strategy
 from zoo.catalog.tables import facts_table
 from zoo.data.dataset import Data, Split
-from zoo.data.open import label_in, open_data
+from zoo.data.open import has_column, label_in, open_data
 from zoo.data.preprocess import check_rows
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.data.views import viewed
@@ -234,7 +234,7 @@ class Learner:
                 with seeded(self.seed), deterministic():
                     model, history, facts, figures = self._learn(network, rows, notes, progress, run)
                 outputs = self._outputs(model.eval(), rows.report, progress)
-        evaluation = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
+        evaluation = judged(outputs, rows.report, rows.task, rows.report_name)
         if figures:
             evaluation = replace(evaluation, beside=figures)
             notes += evaluation.warnings()
@@ -317,7 +317,7 @@ class Learner:
 
         def beside(name: str, head: torch.nn.Module) -> None:
             outputs = self._outputs(Model(network, head.to(self.placement.device)), rows.report, progress)
-            found = evaluate(outputs, _targets(rows.report), rows.task, split=rows.report_name)
+            found = judged(outputs, rows.report, rows.task, rows.report_name)
             figures[name] = found.headline()
 
         resolved: dict[str, Any] = {}
@@ -327,6 +327,7 @@ class Learner:
             seed=self.seed,
             rows=len(rows.all),
             targets=rows.train.targets,
+            groups=rows.train.groups,
             features=features,
             teacher=self._teacher(network, rows, notes, progress, resolved),
             resolved=resolved,
@@ -385,6 +386,7 @@ class Learner:
         scratch: bool = False,
         label: str | None = None,
         skip_bad: bool = False,
+        group_by: str | None = None,
         progress: Progress | None = None,
     ) -> Evaluation:
         """Evaluate on labelled data: its `test` split, else `val`, else all of it.
@@ -397,26 +399,34 @@ class Learner:
             scratch: for the guard: train the architecture from scratch too.
             label: the column of the target; None = the one that `fit` was given.
             skip_bad: go on without the samples that cannot be read.
+            group_by: a column of `test`; rows that have the same there are not counted as independent. None = the one
+                that the fit was given, where `test` has it.
             progress: called with (what, done, total).
 
         Raises:
             DataError: labels that this learner does not know, or training data that has changed.
         """
-        split = self.open(test, label=label, skip_bad=skip_bad).held_out
+        split = self.open(test, label=label, skip_bad=skip_bad, group_by=group_by).held_out
         self._look_at(split, said=not isinstance(test, (Data, Split)))
         outputs = self._outputs(self.model, split, progress)
-        found = evaluate(outputs, _targets(split), self.task, split=split.name, detailed=True)
+        found = judged(outputs, split, self.task, split.name, detailed=True)
         return self._guarded(found, split, outputs, train, scratch, progress) if guard else found
 
-    def open(self, data: Any, *, label: str | None = None, skip_bad: bool = False) -> Data:
-        """Labelled data as this learner sees them: of its kind, for its task, the target in the column of the fit.
+    def open(self, data: Any, *, label: str | None = None, skip_bad: bool = False, group_by: str | None = None) -> Data:
+        """Labelled data as this learner sees them: of its kind, for its task, target and groups in the fit's columns.
 
         Args:
             data, skip_bad: as in `open_data`.
             label: the column of the target; None = the one that `fit` was given.
+            group_by: the column of the groups; None = the one that `fit` was given, where `data` have it.
         """
         label = label or label_in(data, self.call.get("label"))
-        return open_data(data, kind=self.kind, label=label, task_classes=self.task, skip_bad=skip_bad)
+        column = self.call.get("group_by")
+        if group_by is None and column is not None and has_column(data, column):
+            group_by = column
+        return open_data(
+            data, kind=self.kind, label=label, task_classes=self.task, skip_bad=skip_bad, group_by=group_by
+        )
 
     def _guarded(
         self, found: Evaluation, test: Split, outputs: Tensor, train: Any, scratch: bool, progress: Progress | None
@@ -643,6 +653,15 @@ class Learner:
         weights = self.source.weights.name if self.source.weights else self.source.name
         state = self.fitted.evaluation.sentence() if self.fitted else "not fitted"
         return f"<Learner {weights} + {self.strategy_name}: {state}>"
+
+
+def judged(outputs: Tensor, split: Split, task: Task, name: str, *, detailed: bool = False) -> Evaluation:
+    """The figures of outputs (N, C) for the rows of a split; see `zoo.adapt.evaluation.evaluate`.
+
+    Raises:
+        DataError: the split has no targets.
+    """
+    return evaluate(outputs, _targets(split), task, split=name, groups=split.groups, detailed=detailed)
 
 
 def _targets(split: Split) -> np.ndarray:

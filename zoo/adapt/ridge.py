@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.adapt.spectrum import Spectrum
+from zoo.adapt.spectrum import Spectrum, decompose
 
 #: The regularisers tried: 45 values, five a decade.
 PATH: Final = tuple(10.0 ** (-6 + step / 5) for step in range(45))
@@ -38,6 +39,41 @@ def leave_one_out(spectrum: Spectrum, targets: Tensor, path: tuple[float, ...] =
     moments = spectrum.rows.T @ (targets - bias)
     shrink = shrinkage(spectrum.squares, len(targets), path)
     return squared_errors(spectrum.rows, targets - bias, moments, shrink, len(targets), views) / targets.shape[1]
+
+
+def leave_folds_out(
+    features: Tensor,
+    targets: Tensor,
+    folds: np.ndarray,
+    floor: float,
+    path: tuple[float, ...] = PATH,
+    *,
+    views: int = 1,
+) -> Tensor:
+    """Mean squared error (len(path),) of rows whose fold was left out, mean and scale of the features included.
+
+    Args:
+        features: (views * N, D), raw.
+        targets: (views * N, C).
+        folds: (N,) of each sample, which is judged by its first view; negative = never left out.
+        floor: as for `zoo.adapt.spectrum.standardise`.
+        path: the regularisers.
+        views: of each sample.
+    """
+    total, samples = torch.zeros(len(path), dtype=torch.float64), len(folds)
+    for fold in np.unique(folds[folds >= 0]):
+        held = torch.from_numpy(folds == fold)
+        kept = ~held.repeat(views)
+        spectrum = decompose(features[kept], floor)
+        x = features[:samples][held].detach().cpu().double()
+        rows = ((x - spectrum.mean) * spectrum.inverse_scale) @ spectrum.basis
+        bias = targets[kept].mean(dim=0)
+        moments = spectrum.rows.T @ (targets[kept] - bias)
+        shrink = shrinkage(spectrum.squares, int(kept.sum()), path)
+        for i in range(len(path)):
+            errors = targets[:samples][held] - bias - rows @ (moments * shrink[:, [i]])
+            total[i] += errors.square().sum()
+    return total / (int((folds >= 0).sum()) * targets.shape[1])
 
 
 def shrinkage(squares: Tensor, count: int, path: tuple[float, ...]) -> Tensor:

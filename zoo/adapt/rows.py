@@ -188,8 +188,12 @@ def gather(
         rest = isinstance(target, str) and target == "rest"
         unlabelled = chosen.rest
         if not rest:
-            unlabelled, said = _new_to(chosen, _unlabelled(target, ignore_target_labels, skip_bad, kind, label))
+            column = group_by if group_by is not None and has_column(target, group_by) else None
+            given = _unlabelled(target, ignore_target_labels, skip_bad, kind, label, column)
+            unlabelled, said = _new_to(chosen, given)
             notes += said
+            if group_by is not None:
+                notes += _target_apart(chosen, unlabelled, group_by)
         if not len(unlabelled) and rest:
             raise UsageError("there are no rows without labels", hint="target='rest' goes with labels_per_class.")
         if not len(unlabelled):
@@ -262,13 +266,15 @@ def _reported(val: Any, data: Data, skip_bad: bool, kind: str | None, label: str
         raise
 
 
-def _unlabelled(target: Any, ignore_labels: bool, skip_bad: bool, kind: str | None, label: str | None) -> Split:
+def _unlabelled(
+    target: Any, ignore_labels: bool, skip_bad: bool, kind: str | None, label: str | None, group_by: str | None
+) -> Split:
     """The training rows of a target, without labels; a target that has some is accepted only when told so."""
     label = label_in(target, label)
-    data = open_data(target, kind=kind, label=label, skip_bad=skip_bad, labelled=False)
+    data = open_data(target, kind=kind, label=label, skip_bad=skip_bad, labelled=False, group_by=group_by)
     if isinstance(target, (str, os.PathLike)):
         with contextlib.suppress(DataError):  # a folder of loose pictures is no labelled one
-            data = open_data(target, kind=kind, label=label, skip_bad=skip_bad)
+            data = open_data(target, kind=kind, label=label, skip_bad=skip_bad, group_by=group_by)
     if data.task is not None and not ignore_labels:
         raise UsageError(
             "the target data has labels, and a target must have none",
@@ -323,6 +329,24 @@ def _groups_apart(chosen: Chosen, column: str) -> list[str]:
             f"{len(both)} of {len(reported)} reported groups are also learned from: {', '.join(map(repr, both[:5]))}",
             why="Rows of one group must not be learned from and judged by.",
             hint="Report on rows of other groups, or leave --group-by out.",
+        )
+    return []
+
+
+def _target_apart(chosen: Chosen, unlabelled: Split, column: str) -> list[str]:
+    """A warning where the groups of the target rows are not known.
+
+    Raises:
+        DataError: a group has rows in the target and among those reported.
+    """
+    reported = chosen.report.groups_named()
+    if unlabelled.groups is None or not reported:
+        return [f"nothing proves that the target rows are of other groups than those reported: no column {column!r}"]
+    if both := sorted(unlabelled.groups_named() & reported):
+        raise DataError(
+            f"{len(both)} of {len(reported)} reported groups are also in the target: {', '.join(map(repr, both[:5]))}",
+            why="What is reported on a group that was adapted to says nothing of other groups.",
+            hint="Leave their rows out of the target, report on rows of other groups, or leave --group-by out.",
         )
     return []
 

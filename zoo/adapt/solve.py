@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo.adapt import logistic, ridge, streamed
-from zoo.adapt.spectrum import decompose
+from zoo.adapt.clusters import clustered
+from zoo.adapt.folds import NEVER, folds_of_groups
+from zoo.adapt.spectrum import Spectrum, decompose
 from zoo.adapt.targets import ClassWeight, check_class_weight, check_targets, row_weights, target_columns
-from zoo.adapt.validation import choose_regularizer, fit_temperature, hold_out, normalised
+from zoo.adapt.validation import FOLDS, choose_regularizer, fit_temperature, hold_out, normalised
 from zoo.data.task import CLASSES, REGRESSION, Task
 from zoo.errors import UsageError
 
@@ -65,6 +67,7 @@ def solve(
     calibrate: bool = False,
     views: int = 1,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> Solved:
     """Solve for the linear head that is optimal on these features, for raw (not standardised) features.
 
@@ -86,6 +89,8 @@ def solve(
         views: of each sample. Features are then (views * N, D): a block of N rows for the first view, one for the
             second, and so on; a sample is held out with all of its views.
         seed: of the folds.
+        groups: (N,) rows of one number belong together: what the rows say of themselves comes from whole groups that
+            were left out.
 
     Raises:
         DataError: features that are not finite, rows and targets of different number, fewer than two classes, or a
@@ -93,18 +98,18 @@ def solve(
         UsageError: an impossible option.
     """
     check_options(regularizer, class_weight, floor, task, calibrate=calibrate)
-    targets = np.asarray(targets)
+    targets, groups = np.asarray(targets), clustered(groups)
     if views > 1:
         targets = np.concatenate([targets] * views)
     if floor is None:
         floor = 1.0 if regularizer == "auto" else 0.0
     if streamed.is_large(features, task):
-        return _streamed(features, targets, task, regularizer, class_weight, floor, calibrate, views, seed)
+        return _streamed(features, targets, task, regularizer, class_weight, floor, calibrate, views, seed, groups)
     columns = target_columns(features, targets, task)
     spectrum = decompose(features, floor)
     if task.kind == REGRESSION:
         if regularizer == "auto":
-            regularizer = ridge.PATH[int(ridge.leave_one_out(spectrum, columns, views=views).argmin())]
+            regularizer = choose_strength(spectrum, features, columns, floor, groups, views=views, seed=seed)
         return Solved(spectrum.fold(*ridge.solve(spectrum, columns, float(regularizer))), float(regularizer))
     binary = task.kind == CLASSES and task.outputs == 2
     labels = columns[:, 1:] if binary else columns
@@ -113,7 +118,7 @@ def solve(
     start = found = temperature = None
     validation = None
     if regularizer == "auto" or calibrate:
-        validation = hold_out(spectrum, labels, weights, softmax=softmax, seed=seed, views=views)
+        validation = hold_out(spectrum, labels, weights, softmax=softmax, seed=seed, views=views, groups=groups)
     if validation is None:
         regularizer = FALLBACK if regularizer == "auto" else float(regularizer)
     elif regularizer == "auto":
@@ -130,6 +135,36 @@ def solve(
     return Solved(spectrum.fold(solution[:-1], solution[-1]), float(regularizer), temperature)
 
 
+def choose_strength(
+    spectrum: Spectrum,
+    features: Tensor,
+    targets: Tensor,
+    floor: float,
+    groups: np.ndarray | None = None,
+    *,
+    views: int = 1,
+    seed: int = 0,
+) -> float:
+    """Ridge's regulariser of least error: of rows left out one by one, or, with groups, in folds of whole groups.
+
+    Args:
+        spectrum: of the features.
+        features: (views * N, D), raw.
+        targets: (views * N, C).
+        floor: that `spectrum` was made with.
+        groups: (N,) or None.
+        views: of each sample.
+        seed: of the folds.
+    """
+    codes = clustered(groups)
+    folds = None if codes is None else folds_of_groups(None, codes, FOLDS, seed)
+    if folds is None or (folds == NEVER).all():
+        errors = ridge.leave_one_out(spectrum, targets, views=views)
+    else:
+        errors = ridge.leave_folds_out(features, targets, folds, floor, views=views)
+    return ridge.PATH[int(errors.argmin())]
+
+
 def _streamed(
     features: Tensor,
     targets: np.ndarray,
@@ -140,14 +175,17 @@ def _streamed(
     calibrate: bool,
     views: int,
     seed: int,
+    groups: np.ndarray | None,
 ) -> Solved:
     given = None if regularizer == "auto" else float(regularizer)
     check_targets(features, targets, task)
     if task.kind == REGRESSION:
-        head, chosen = streamed.solve_ridge(features, targets, task, given, floor, views=views)
+        head, chosen = streamed.solve_ridge(
+            features, targets, task, given, floor, views=views, groups=groups, seed=seed
+        )
         return Solved(head, chosen)
     head, chosen, rows = streamed.solve_logistic(
-        features, targets, task, given, class_weight, floor, views=views, seed=seed
+        features, targets, task, given, class_weight, floor, views=views, seed=seed, groups=groups
     )
     notes = []
     if given is None:

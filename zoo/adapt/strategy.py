@@ -132,6 +132,8 @@ class Context:
         seed: of everything random.
         rows: number of training rows, those without labels included.
         targets: of the labelled training rows, as `zoo.data.task.infer_task` encodes them.
+        groups: (N,) of the labelled training rows: rows of one number belong together (a speaker, a patient), so that
+            a choice is made on whole groups that were left out; None where no groups are known.
         features: call it for (features (N, D) float32, targets) of the labelled training rows at the tap, from the
             feature store; costs one pass at most. `features(view)` gives those of another view of the same rows, see
             `zoo.data.views`; `features()` is view 0, the rows as they are.
@@ -153,6 +155,7 @@ class Context:
     seed: int = 0
     rows: int = 0
     targets: np.ndarray | None = None
+    groups: np.ndarray | None = None
     features: Callable[..., tuple[Tensor, np.ndarray]] | None = None
     teacher: TeacherOutputs | None = None
     target: Callable[[], Tensor] | None = None

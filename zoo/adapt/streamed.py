@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
 from zoo.adapt import logistic, ridge
+from zoo.adapt.folds import NEVER, folds_of_groups
 from zoo.adapt.spectrum import CHUNK, Spectrum, check_features, fold, invert_scale, rotate
 from zoo.adapt.targets import ClassWeight
-from zoo.adapt.validation import choose_regularizer, hold_out, normalised
+from zoo.adapt.validation import FOLDS, choose_regularizer, hold_out, normalised
 from zoo.data.task import CLASSES, Task
 from zoo.errors import TrainingError
 
@@ -45,9 +46,20 @@ def is_large(features: Tensor, task: Task) -> bool:
 
 
 def solve_ridge(
-    features: Tensor, targets: np.ndarray, task: Task, regularizer: float | None, floor: float, *, views: int = 1
+    features: Tensor,
+    targets: np.ndarray,
+    task: Task,
+    regularizer: float | None,
+    floor: float,
+    *,
+    views: int = 1,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> tuple[nn.Linear, float]:
-    """Head and regulariser; None = the one with the least leave-one-out error. See `zoo.adapt.solve.solve`."""
+    """Head and regulariser; None = the one with the least leave-one-out error. See `zoo.adapt.solve.solve`.
+
+    Of rows with groups it is the one with the least error of groups left out, on a seeded sample.
+    """
     count = len(features)
     y = torch.from_numpy(targets.reshape(count, task.outputs))
     bias = y.mean(dim=0, dtype=torch.float64)
@@ -64,6 +76,8 @@ def solve_ridge(
     squares, basis = squares.flip(0)[:rank], basis.flip(1)[:, :rank].contiguous()
     # The targets are centred, so the shift of the features adds nothing.
     moments = basis.T @ (products * inverse_scale[:, None])
+    if regularizer is None and groups is not None:
+        regularizer = _by_groups(features, y, task, floor, views, seed, groups)
     if regularizer is None:
         shrink = ridge.shrinkage(squares, count, ridge.PATH)
         errors = torch.zeros(len(ridge.PATH), dtype=torch.float64)
@@ -76,6 +90,18 @@ def solve_ridge(
     return fold(solution, bias, mean, inverse_scale), regularizer
 
 
+def _by_groups(
+    features: Tensor, y: Tensor, task: Task, floor: float, views: int, seed: int, groups: np.ndarray
+) -> float | None:
+    """The regulariser with the least error of groups left out, on a sample; None where groups cannot be left out."""
+    chosen = _sample(features, y.numpy(), task, views, seed)
+    folds = folds_of_groups(None, groups[chosen[: len(chosen) // views].numpy()], FOLDS, seed)
+    if (folds == NEVER).all():
+        return None
+    errors = ridge.leave_folds_out(features[chosen], y[chosen].double(), folds, floor, views=views)
+    return ridge.PATH[int(errors.argmin())] * len(chosen) / len(features)
+
+
 def solve_logistic(
     features: Tensor,
     targets: np.ndarray,
@@ -86,6 +112,7 @@ def solve_logistic(
     *,
     views: int = 1,
     seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> tuple[nn.Linear, float, int]:
     """Head, regulariser, and rows of the sample that chose it where it is None. See `zoo.adapt.solve.solve`."""
     mean, deviation = _moments(features)
@@ -96,7 +123,8 @@ def solve_logistic(
     spectrum, columns, weights = rotate(x, mean, stream.inverse_scale), *labels.take(chosen)
     start = None
     if regularizer is None:
-        validation = hold_out(spectrum, columns, weights, softmax=labels.softmax, seed=seed, views=views)
+        kept = None if groups is None else groups[chosen[: len(chosen) // views].numpy()]
+        validation = hold_out(spectrum, columns, weights, softmax=labels.softmax, seed=seed, views=views, groups=kept)
         assert validation is not None  # so large a sample has two rows of some class
         found, solutions = choose_regularizer(validation, finish=False)
         regularizer, start = found * len(chosen) / len(features), solutions.mean(dim=1, keepdim=True)

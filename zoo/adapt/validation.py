@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.adapt import logistic
-from zoo.adapt.folds import stratified_folds
+from zoo.adapt.folds import NEVER, folds_of_groups, stratified_folds
 from zoo.adapt.ridge import PATH
 from zoo.adapt.spectrum import Spectrum
 
@@ -59,7 +59,14 @@ class Validation:
 
 
 def hold_out(
-    spectrum: Spectrum, labels: Tensor, weights: Tensor, *, softmax: bool, seed: int, views: int = 1
+    spectrum: Spectrum,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    softmax: bool,
+    seed: int,
+    views: int = 1,
+    groups: np.ndarray | None = None,
 ) -> Validation | None:
     """Divide the rows into stratified folds; None where no row can be held out.
 
@@ -70,10 +77,12 @@ def hold_out(
         softmax: classes exclude each other.
         seed: of the folds.
         views: of each sample, as for `zoo.adapt.ridge.leave_one_out`; held out together, judged by the first.
+        groups: (N / views,) of each sample: groups are held out whole, and in every fold, as the rows of a few say
+            little of others. Rows are dealt instead where every group has all rows of some class.
     """
     samples = len(labels) // views
-    folds = _folds(labels[:samples], softmax, seed).repeat(views, 1)
-    used = range(min(FOLDS, math.ceil(HELD * FOLDS / samples)))
+    folds = _folds(labels[:samples], softmax, seed, groups).repeat(views, 1)
+    used = range(FOLDS if groups is not None else min(FOLDS, math.ceil(HELD * FOLDS / samples)))
     kept = torch.stack([folds != fold for fold in used], dim=1)
     held = torch.stack([folds == fold for fold in used], dim=1)
     held[samples:] = False
@@ -158,12 +167,15 @@ def _is_worse(losses: Tensor, others: Tensor) -> bool:
     return bool(difference.sum() > CLEAR * difference.norm() > 0)
 
 
-def _folds(labels: Tensor, softmax: bool, seed: int) -> Tensor:
+def _folds(labels: Tensor, softmax: bool, seed: int, groups: np.ndarray | None) -> Tensor:
     """(N, 1), or (N, C) where each column is a problem of its own."""
-    if softmax:
-        return torch.from_numpy(stratified_folds(labels.argmax(dim=1).numpy(), FOLDS, seed))[:, None]
-    columns = [stratified_folds(column.numpy(), FOLDS, seed) for column in labels.T]
-    return torch.from_numpy(np.stack(columns, axis=1))
+    columns = labels.argmax(dim=1)[:, None] if softmax else labels
+    return torch.from_numpy(np.stack([_dealt(column.long().numpy(), groups, seed) for column in columns.T], axis=1))
+
+
+def _dealt(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    found = None if groups is None else folds_of_groups(codes, groups, FOLDS, seed)
+    return stratified_folds(codes, FOLDS, seed) if found is None or (found == NEVER).all() else found
 
 
 def normalised(weights: Tensor) -> Tensor:

@@ -9,21 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.adapt import clusters
 from zoo.adapt.folds import stratified_folds
 from zoo.adapt.solve import solve_head
+from zoo.catalog.tables import counted
 from zoo.data.split import grouped_folds
 from zoo.data.task import CLASSES, MULTI_LABEL, Task
 from zoo.errors import DataError
 
-#: Two candidates are told apart where a paired test, corrected for the number of comparisons, finds less than this.
-LEVEL: Final = 0.05
 #: Fewest rows of a round of successive halving.
 FIRST: Final = 500
 #: Most rows that candidates are tried on: an accuracy is then sure to 0.35 %, and no candidate needs a pass over all.
 MOST: Final = 20_000
-
-#: What is said where rows belong together.
-GROUPED: Final = "rows of one group are alike: intervals and tests that count rows are too narrow"
 
 
 def fold_of_rows(
@@ -71,13 +68,19 @@ def first_alike(digests: list[str]) -> np.ndarray:
     return np.array([seen.setdefault(digest, row) for row, digest in enumerate(digests)], dtype=np.int64)
 
 
-def out_of_fold(features: Tensor, targets: np.ndarray, task: Task, fold: np.ndarray, seed: int) -> Tensor:
-    """Outputs (N, C) of each row by a linear probe that did not see it; NaN for rows that are never held out."""
+def out_of_fold(
+    features: Tensor, targets: np.ndarray, task: Task, fold: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> Tensor:
+    """Outputs (N, C) of each row by a linear probe that did not see it; NaN for rows that are never held out.
+
+    `groups` (N,) are for the choice of each probe's regulariser.
+    """
     outputs = torch.full((len(targets), task.outputs), math.nan, dtype=torch.float64)
     for number in range(int(fold.max()) + 1):
         held = fold == number
         if held.any():
-            head = solve_head(features[~held], targets[~held], task, seed=seed)
+            kept = None if groups is None else groups[~held]
+            head = solve_head(features[~held], targets[~held], task, seed=seed, groups=kept)
             with torch.no_grad():
                 outputs[held] = head(features[held].float()).double()
     return outputs
@@ -93,17 +96,32 @@ def row_errors(outputs: Tensor, targets: np.ndarray, task: Task) -> np.ndarray:
     return ((outputs.numpy() - truth) ** 2).mean(axis=1)
 
 
-def paired_p(one: np.ndarray, other: np.ndarray) -> float:
-    """Two-sided p of equal errors on the same rows: McNemar's exact test for 0/1 errors, else the paired t test."""
+def paired_p(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Two-sided p of equal errors on the same rows: McNemar's exact test for 0/1 errors, else the paired t test.
+
+    Where rows have groups (N,), the signs of whole groups are flipped instead (`clusters.sign_flip_p`).
+    """
     from scipy.stats import binomtest, ttest_rel
 
     difference = one - other
+    if clusters.clustered(groups) is not None:
+        return clusters.sign_flip_p(difference, groups)
     unequal = int(np.count_nonzero(difference))
     if not unequal:
         return 1.0
     if np.isin(difference, (-1.0, 0.0, 1.0)).all():
         return float(binomtest(int((difference > 0).sum()), unequal).pvalue)
     return float(ttest_rel(one, other).pvalue)
+
+
+def too_few(groups: int | None, tests: int) -> str:
+    """What is said where groups are too few for any test to find anything; empty where they are not."""
+    if groups is None or groups >= (needed := clusters.fewest(tests)):
+        return ""
+    return (
+        f"{counted(groups, 'group')} cannot show a difference beyond chance: the test flips whole groups, and with "
+        f"{counted(tests, 'comparison')} it needs {needed} that agree"
+    )
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.adapt import clusters
 from zoo.adapt.again import find_again
-from zoo.adapt.evaluation import wilson
+from zoo.adapt.evaluation import accuracy_interval, few_groups
 from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
 from zoo.catalog.tables import counted
-from zoo.choose.compare import GROUPED, LEVEL, holm, paired_p, row_errors
+from zoo.choose.compare import LEVEL, holm, paired_p, row_errors, too_few
 from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Split
 from zoo.data.table import KIND
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 HELPS: Final = "helps"
 NO_EVIDENCE: Final = "no-evidence"
 NEGATIVE: Final = "negative-transfer"
-#: Resamples of the paired bootstrap.
-RESAMPLES: Final = 10_000
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,10 +40,11 @@ class Baseline:
         name: "majority"; "raw" (a classic model of the raw samples, see `zoo.choose.raw`);
             "random-weights" (the same architecture, untrained, with a probe); or "from-scratch".
         accuracy: on the same rows; None for regression.
-        interval: Wilson's 95 % interval of it.
+        interval: 95 % interval of it, as an evaluation's.
         gain: mean over the rows of (its error - the learner's): accuracy points for classes.
-        gain_interval: 95 % interval by paired bootstrap.
-        p_value: of equal errors (McNemar's exact test for classes, else a paired t test), Holm-corrected.
+        gain_interval: 95 % interval by paired bootstrap, of whole groups where rows have some.
+        p_value: of equal errors (McNemar's exact test for classes, else a paired t test; where rows have groups, the
+            exact test that flips whole groups), Holm-corrected.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Guard:
         interval: 95 % interval of the gain, by paired bootstrap.
         against: the best baseline.
         n: rows that all were judged by.
+        groups: of how many groups they are, which are what is counted; None where no two rows are of one.
         baselines: all of them, best first.
         advice: what to do.
         notes: what could not be compared, and why; what makes the verdict less sure than it looks.
@@ -79,6 +80,7 @@ class Guard:
     baselines: tuple[Baseline, ...]
     advice: str
     notes: tuple[str, ...] = ()
+    groups: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it, in types that JSON has, and `words`."""
@@ -87,6 +89,8 @@ class Guard:
             one["interval"] = None if one["interval"] is None else list(one["interval"])
             one["gain_interval"] = list(one["gain_interval"])
         baselines, notes = list(record["baselines"]), list(self.notes)
+        if self.groups is None:
+            del record["groups"]
         return {**record, "interval": list(self.interval), "baselines": baselines, "notes": notes, "words": str(self)}
 
     def sentence(self) -> str:
@@ -94,7 +98,7 @@ class Guard:
         low, high = self.interval
         return (
             f"guard: {self.verdict}: {self.gain:+.3f} [{low:+.3f}, {high:+.3f}] against {self.against} "
-            f"on {counted(self.n, 'row')}. {self.advice}"
+            f"on {rows_of(self.n, self.groups)}. {self.advice}"
         )
 
     def __str__(self) -> str:
@@ -104,6 +108,11 @@ class Guard:
             low, high = one.gain_interval
             lines.append(f"  {one.name}: {seen}gain {one.gain:+.3f} [{low:+.3f}, {high:+.3f}], p = {one.p_value:.2g}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def rows_of(n: int, groups: int | None) -> str:
+    """ "225 rows", or "225 rows of 12 groups"."""
+    return counted(n, "row") + (f" of {counted(groups, 'group')}" if groups else "")
 
 
 def guard(
@@ -133,16 +142,21 @@ def guard(
     notes: list[str] = []
     if leaked := len(set(learned.digests()) & set(test.digests())):
         notes.append(f"{leaked} of {len(test)} rows were learned from: this verdict is too good")
-    if test.groups is not None or learned.groups is not None:
-        notes.append(GROUPED)
+    if learned.groups is not None and test.groups is None:
+        notes.append("groups of the rows that are judged by are not known: they are counted as independent")
     errors = row_errors(outputs.double(), targets, task)
     made = _baselines(learner, learned, test, scratch, notes, progress)
-    p_values = holm([paired_p(errors, other) for other in made.values()])
+    p_values = holm([paired_p(errors, other, test.groups) for other in made.values()])
     baselines = [
-        _baseline(name, errors, other, p, task) for (name, other), p in zip(made.items(), p_values, strict=True)
+        _baseline(name, errors, other, p, task, test.groups)
+        for (name, other), p in zip(made.items(), p_values, strict=True)
     ]
     baselines.sort(key=lambda one: one.gain)
-    best = baselines[0]
+    best, groups = baselines[0], clusters.count(test.groups)
+    if groups and groups < clusters.FEW:
+        notes.append(few_groups(groups))
+    unseen = too_few(groups, len(baselines))
+    notes += [unseen] if unseen else []
     return Guard(
         verdict := _verdict(baselines),
         best.gain,
@@ -150,8 +164,9 @@ def guard(
         best.name,
         len(test),
         tuple(baselines),
-        _advice(verdict, best, len(test), learner),
+        _advice(verdict, best, rows_of(len(test), groups), bool(unseen)),
         tuple(notes),
+        groups,
     )
 
 
@@ -177,7 +192,7 @@ def _baselines(
         untrained = plain.network(progress).to(learner.placement.device)
         untrained.preprocessing = network.preprocessing
         x = [learner.store.features(untrained, part, learner.placement) for part in (train, test)]
-        head = solve_head(x[0], codes, task, seed=learner.seed)
+        head = solve_head(x[0], codes, task, seed=learner.seed, groups=train.groups)
         with torch.no_grad():
             found["random-weights"] = row_errors(head(x[1].float()).double(), truth, task)
         if scratch:
@@ -220,31 +235,18 @@ def _from_scratch(learner: Learner, train: Split, test: Split, progress: Progres
     return fresh.outputs(test).double()
 
 
-def _baseline(name: str, errors: np.ndarray, other: np.ndarray, p: float, task: Task) -> Baseline:
-    right = int((other == 0).sum())
-    known = task.kind != REGRESSION
+def _baseline(
+    name: str, errors: np.ndarray, other: np.ndarray, p: float, task: Task, groups: np.ndarray | None
+) -> Baseline:
+    right, known = other == 0, task.kind != REGRESSION
     return Baseline(
         name,
-        right / len(other) if known else None,
-        wilson(right, len(other)) if known else None,
+        float(right.mean()) if known else None,
+        accuracy_interval(right, groups) if known else None,
         float((other - errors).mean()),
-        bootstrap(other - errors),
+        clusters.mean_interval(other - errors, groups),
         p,
     )
-
-
-def bootstrap(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of paired differences (Efron 1979), seeded."""
-    generator = np.random.default_rng(seed)
-    values, counts = np.unique(differences, return_counts=True)
-    if len(values) <= 16:  # rows that differ alike are drawn together: the same law, far cheaper
-        drawn = generator.multinomial(len(differences), counts / counts.sum(), size=RESAMPLES)
-        means = drawn @ values / len(differences)
-    else:
-        n = len(differences)
-        means = np.array([differences[generator.integers(0, n, n)].mean() for _ in range(RESAMPLES)])
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _verdict(baselines: list[Baseline]) -> str:
@@ -255,13 +257,15 @@ def _verdict(baselines: list[Baseline]) -> str:
     return NO_EVIDENCE
 
 
-def _advice(verdict: str, best: Baseline, n: int, learner: Learner) -> str:
+def _advice(verdict: str, best: Baseline, rows: str, unseen: bool) -> str:
     if verdict == HELPS:
         return "Keep it."
+    if unseen:
+        return f"On {rows} nothing can be told of other groups: judge by more groups, or take what is simpler."
     half = (best.gain_interval[1] - best.gain_interval[0]) / 2
     if verdict == NO_EVIDENCE:
         return (
-            f"On {n} rows differences below {half:.3f} cannot be seen: judge by more rows, try another backbone "
+            f"On {rows} differences below {half:.3f} cannot be seen: judge by more rows, try another backbone "
             "(zoo rank), or take what is simpler."
         )
     raw = "a model on the raw numbers is enough"

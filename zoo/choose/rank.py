@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__
-from zoo.adapt.evaluation import evaluate
+from zoo.adapt import clusters
+from zoo.adapt.evaluation import evaluate, few_groups
 from zoo.adapt.features import FeatureStore, shared_store
 from zoo.adapt.source import NamedSource, kind_of
 from zoo.adapt.targets import target_columns
 from zoo.choose import compare
 from zoo.choose.candidates import Candidate, candidates
 from zoo.choose.compare import (
-    GROUPED,
     LEVEL,
     first_alike,
     fold_of_rows,
@@ -31,6 +31,7 @@ from zoo.choose.compare import (
     paired_p,
     rounds,
     row_errors,
+    too_few,
 )
 from zoo.choose.ranking import Ranked, Ranking
 from zoo.choose.scores import h_score, knn_accuracy, leep, log_me
@@ -93,8 +94,8 @@ def rank(
         note: told at once what will be pulled and what was left out; `Ranking.notes` keeps it too.
 
     Returns:
-        Rows, best first. Those that a paired test (McNemar's exact test, Holm-corrected, 5 %) cannot tell from the
-        best are marked as tied.
+        Rows, best first. Those that a paired test (McNemar's exact test, Holm-corrected, 5 %; with groups the exact
+        test that flips whole groups) cannot tell from the best are marked as tied.
 
     Raises:
         NotFoundError: a name that matches nothing, or nothing that can be had offline.
@@ -146,6 +147,8 @@ def rank(
         }
         chosen, attempts = join(Path(queue), patterns, chosen, wanted, registry, attempts)
     rows = _race(train, chosen, trier, halving, say, attempts)
+    if unseen := too_few(clusters.count(train.groups), len(rows) - 1) if len(rows) > 1 else "":
+        say(unseen)
     measure = {CLASSES: "accuracy", MULTI_LABEL: "f1"}.get(train.task.kind, "r2")
     return Ranking(rows, data=opened.name, measure=measure, notes=notes)
 
@@ -160,8 +163,9 @@ def _alike(train: Split) -> list[str]:
             found.append(f"{told}: they are in one fold, but tests count them as rows (zoo audit lists them)")
         elif (train.groups != train.groups[first]).any():
             found.append(f"{told}, some in other groups: scores are too good (zoo audit lists them)")
-    if train.groups is not None:
-        found.append(GROUPED)
+    groups = clusters.count(train.groups)
+    if groups and groups < clusters.FEW:
+        found.append(few_groups(groups))
     return found
 
 
@@ -199,9 +203,9 @@ def _race(
                 "none of the candidates could be had",
                 hint="Pull them when connected: zoo pull NAME; `zoo list --pulled`.",
             )
+        judged = _judged(trials, part.groups)
         if size == len(order):
-            return _judged(trials) + behind
-        judged = _judged(trials)
+            return judged + behind
         half = max(2, math.ceil(len(trials) / 2))
         stays = [place < half or row.tied_with_best for place, row in enumerate(judged)]
         say(f"on {size} rows: {sum(stays)} of {len(trials)} candidates go on")
@@ -245,10 +249,10 @@ def _sorted(trials: list[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda trial: (-trial.row.score, -trial.row.logme, trial.row.weights))
 
 
-def _judged(trials: list[Trial]) -> list[Ranked]:
-    """The rows, with what the paired tests against the best say."""
+def _judged(trials: list[Trial], groups: np.ndarray | None) -> list[Ranked]:
+    """The rows, with what the paired tests against the best say. With groups every row was held out once."""
     best = trials[0]
-    adjusted = holm([paired_p(trial.errors, best.errors) for trial in trials[1:]])
+    adjusted = holm([paired_p(trial.errors, best.errors, groups) for trial in trials[1:]])
     others = [
         replace(trial.row, p_value=p, tied_with_best=p >= LEVEL) for trial, p in zip(trials[1:], adjusted, strict=True)
     ]
@@ -277,11 +281,11 @@ class _Trier:
         targets = np.asarray(part.targets)
         fold = fold_of_rows(targets, self.task, self.folds, self.seed, part.groups, first_alike(part.digests()))
         held = fold >= 0
-        outputs = out_of_fold(features, targets, self.task, fold, self.seed)
+        outputs = out_of_fold(features, targets, self.task, fold, self.seed, part.groups)
         seen = evaluate(outputs[held], targets[held], self.task, split="train")
         errors = row_errors(outputs[held], targets[held], self.task)
         if self.task.kind == CLASSES:
-            stderr = float(errors.std(ddof=1)) / math.sqrt(len(errors))
+            stderr = clusters.standard_error(errors, part.groups)
         else:
             parts = [fold == number for number in range(self.folds)]
             values = [evaluate(outputs[one], targets[one], self.task, split="train").value for one in parts]

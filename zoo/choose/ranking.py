@@ -19,7 +19,7 @@ class Ranked:
     Attributes:
         backbone, weights, plugin: what was tried.
         score: cross-validated score of a linear probe: accuracy (classes), micro F1 (multi-label) or R2 (regression).
-        stderr: its standard error: over the rows (classes), else over the folds.
+        stderr: its standard error: over the rows, or their groups (classes), else over the folds.
         tied_with_best: whether a paired test cannot tell it from the best.
         p_value: of that test, Holm-corrected; None for the best itself. Of what was dropped in an early round: against
             the best of that round, on its rows.

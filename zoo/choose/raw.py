@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from torch import Tensor
 
 from zoo.adapt import ridge
-from zoo.adapt.solve import solve_head
+from zoo.adapt.solve import choose_strength, solve_head
 from zoo.adapt.spectrum import decompose
 from zoo.adapt.targets import target_columns
 from zoo.catalog.spec import Preprocessing
@@ -26,6 +26,8 @@ from zoo.models.network import Network
 
 #: Pictures are shrunk to at most this many pixels a side before raw pixels are learned from.
 SIDE: Final = 32
+#: Least scale of a number, as a part of the median (see `zoo.adapt.spectrum.standardise`).
+FLOOR: Final = 1.0
 #: Mel-frequency cepstral coefficients of a frame.
 COEFFICIENTS: Final = 20
 #: A word: one sign of Chinese or Japanese, or a run of letters and digits.
@@ -70,8 +72,8 @@ def _ridge(network: Network, train: Split, test: Split, task: Task) -> Tensor | 
     columns = target_columns(x, np.asarray(train.targets), task)
     if task.kind != REGRESSION:
         columns = 2 * columns - 1
-    spectrum = decompose(x, 1.0)
-    strength = ridge.PATH[int(ridge.leave_one_out(spectrum, columns).argmin())]
+    spectrum = decompose(x, FLOOR)
+    strength = choose_strength(spectrum, x, columns, FLOOR, train.groups)
     head = spectrum.fold(*ridge.solve(spectrum, columns, strength))
     with torch.no_grad():
         return head(new).double()
@@ -92,7 +94,7 @@ def _numbers(network: Network, split: Split) -> Tensor | None:
 
 def _probe_cepstra(network: Network, train: Split, test: Split, task: Task) -> Tensor:
     with torch.no_grad():
-        return solve_head(cepstra(train), np.asarray(train.targets), task)(cepstra(test)).double()
+        return solve_head(cepstra(train), np.asarray(train.targets), task, groups=train.groups)(cepstra(test)).double()
 
 
 def _trees(network: Network, train: Split, test: Split, task: Task) -> Tensor | None:

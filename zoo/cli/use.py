@@ -20,6 +20,11 @@ from zoo.settings import Settings
 @click.option("--train", metavar="DATA", help="For --guard: the data of the fit, if it moved.")
 @click.option("--scratch", is_flag=True, help="For --guard: train the architecture from scratch too.")
 @click.option("--label", metavar="COLUMN", help="The column of the target in DATA. Default: that of the fit.")
+@click.option(
+    "--group-by",
+    metavar="COLUMN",
+    help="A column of DATA (speaker, patient) that is counted. Default: that of the fit.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
 @modes
@@ -32,6 +37,7 @@ def evaluate_verb(
     train: str | None,
     scratch: bool,
     label: str | None,
+    group_by: str | None,
     device: str,
     skip_bad: bool,
     out: Output,
@@ -45,7 +51,7 @@ def evaluate_verb(
     from zoo.data.dataset import TEST, VAL
 
     learner = load(run, accelerator=device, registry=registry)
-    opened = learner.open(data, label=label, skip_bad=skip_bad)
+    opened = learner.open(data, label=label, skip_bad=skip_bad, group_by=group_by)
     out.notes(opened.notes)
     with out.progress() as told:
         evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)

@@ -75,7 +75,8 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False, labelled: bool
         rows: what a source read.
         known: of the targets.
         skip_bad: leave unreadable samples out, with a note.
-        labelled: whether the rows are to be learned from, so that their classes must be several and in train.
+        labelled: whether the rows are to be learned from, so that their classes must be several and in train, and
+            their groups several and whole.
 
     Raises:
         DataError: no samples, unreadable files, labels that do not fit, only one class, or a class that only val or
@@ -89,7 +90,7 @@ def assemble(rows: Rows, known: Known, *, skip_bad: bool = False, labelled: bool
             hint="Give one label for each sample, in the same order.",
         )
     task, targets = _targets(rows, known)
-    groups, group_names = _groups(rows, fitted=known.task is not None)
+    groups, group_names = _groups(rows, fitted=known.task is not None or not labelled)
     kept, skipped = _readable(rows.samples, skip_bad)
     names = None if rows.splits is None else np.asarray(rows.splits)
     splits = {}

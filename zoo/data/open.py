@@ -53,7 +53,7 @@ def open_data(
         labelled: False = targets are not needed; a source that has them keeps them, except that folders are read as
             loose files.
         group_by: a column: rows that have the same there (a speaker, a patient) are never divided between what is
-            learned from and what is judged by.
+            learned from and what is judged by. Something already open keeps the groups that it was opened with.
 
     Raises:
         NotFoundError: a name that is neither a path nor a built-in set.
@@ -62,7 +62,7 @@ def open_data(
     """
     known = _known(task_classes)
     for column, use in ((group_by, "to group by"), (label, "of the target")):
-        if column is not None and not has_columns(source):
+        if column is not None and not (has_columns(source) or (column is group_by and _is_grouped(source))):
             raise UsageError(
                 f"there is no column {column!r} {use}: only manifests, tables and Hugging Face data sets have columns",
                 hint="Write a manifest: path,label,speaker.",
@@ -132,7 +132,7 @@ def label_in(source: Any, label: str | None) -> str | None:
 def has_column(source: Any, name: str) -> bool:
     """Whether `open_data(source, group_by=name)` finds its column."""
     if not has_columns(source):
-        return False
+        return _is_grouped(source)
     if isinstance(source, (str, os.PathLike)):
         file = expanded(source)
         found = column_names(file) if file.is_file() else []
@@ -144,6 +144,12 @@ def has_column(source: Any, name: str) -> bool:
         table = source[0] if isinstance(source, tuple) and not _are_rows(source) else source
         found = frame_columns(table) if is_frame(table) else list(table if _is_row(table) else table[0])
     return name.strip().lower() in [str(one).strip().lower() for one in found]
+
+
+def _is_grouped(source: Any) -> bool:
+    """Whether it was opened by groups already."""
+    splits = source.splits.values() if isinstance(source, Data) else [source]
+    return all(isinstance(split, Split) and split.groups is not None for split in splits)
 
 
 def _is_hf(source: Any) -> bool:

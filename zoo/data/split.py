@@ -99,29 +99,39 @@ def grouped_folds(targets: np.ndarray, groups: np.ndarray, task: Task, folds: in
     Raises:
         DataError: fewer than two groups, or a class that only one fold has.
     """
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
-    count = min(folds, len(np.unique(groups)))
-    if count < 2:
+    if len(np.unique(groups)) < 2:
         raise DataError("all of these rows belong to one group", hint="Give rows of more groups.")
     classes = task.kind == CLASSES
-    largest = int(np.bincount(targets).max()) if classes else count
-    if largest > 1:
-        dealer = (StratifiedGroupKFold if classes else GroupKFold)(min(count, largest), shuffle=True, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # classes smaller than the number of folds
-            dealt = list(dealer.split(np.zeros(len(groups)), targets if classes else None, groups))
-    else:
-        dealt = []
-    found = np.zeros(len(groups), dtype=np.int64)
-    for number, (_, held) in enumerate(dealt):
-        found[held] = number
+    found = deal_groups(targets if classes else None, groups, folds, seed)
     for code in np.unique(targets) if classes else ():
         if len(np.unique(found[targets == code])) < 2:
             raise DataError(
                 f"the groups of class {task.classes[code]!r} are not divided, so that it could be learned and judged",
                 hint="Give rows of it from more groups, try another seed, or leave --group-by out.",
             )
+    return found
+
+
+def deal_groups(codes: np.ndarray | None, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold (N,) of each row, whole groups together, by scikit-learn's `StratifiedGroupKFold` or `GroupKFold`.
+
+    Args:
+        codes: (N,) class indices, dealt out as evenly as groups allow; None = only numbers of rows count.
+        groups: (N,) rows of one number are in one fold.
+        folds: at most; there are no more than groups, nor than rows of the largest class. One = all rows in fold 0.
+        seed: of the order of groups.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    count = min(folds, len(np.unique(groups)), len(groups) if codes is None else int(np.bincount(codes).max()))
+    found = np.zeros(len(groups), dtype=np.int64)
+    if count < 2:
+        return found
+    dealer = (GroupKFold if codes is None else StratifiedGroupKFold)(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes smaller than the number of folds
+        for number, (_, held) in enumerate(dealer.split(np.zeros(len(groups)), codes, groups)):
+            found[held] = number
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from zoo.adapt.record import taught_by
 from zoo.catalog import licenses
+from zoo.catalog.tables import counted
 
 #: Said where nobody states the licence of the source weights.
 UNSTATED: Final = "not stated: find out before you share this model"
@@ -170,7 +171,8 @@ def _headline(metrics: Mapping[str, Any]) -> str:
     text = f"{name} {metrics[name]:.4f}"
     if interval := metrics.get("interval"):
         text += f" (95 % interval {interval[0]:.4f} to {interval[1]:.4f})"
-    return f"{text} on {metrics['n']} rows of {_code(metrics['split'])}."
+    groups = f" ({counted(metrics['groups'], 'group')})" if metrics.get("groups") else ""
+    return f"{text} on {metrics['n']} rows{groups} of {_code(metrics['split'])}."
 
 
 def _beside(metrics: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from zoo.adapt.again import find_again
-from zoo.adapt.evaluation import Evaluation, evaluate
+from zoo.adapt.evaluation import Evaluation
+from zoo.adapt.learner import judged
 from zoo.adapt.source import NamedSource
 from zoo.adapt.strategy import probabilities
 from zoo.choose.audit import Audit, audit
@@ -110,7 +111,7 @@ def collect(
             raise DataError(f"a guard needs the data of the fit: {why}", hint="Say where it is: --data DATA.")
         return Evidence(recorded, f"{recorded.split}, as the fit recorded it", absent=absent)
     outputs = learner.outputs(split)
-    found = evaluate(outputs, np.asarray(split.targets), learner.task, split=split.name, detailed=True)
+    found = judged(outputs, split, learner.task, split.name, detailed=True)
     if own:
         found = replace(found, guard=recorded.guard, beside=recorded.beside)
     if guarded and found.guard is None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from zoo.adapt.clusters import FEW
 from zoo.adapt.describe import describe
-from zoo.adapt.evaluation import Evaluation
-from zoo.choose.guard import HELPS, NEGATIVE
+from zoo.adapt.evaluation import Evaluation, few_groups
+from zoo.choose.guard import HELPS, NEGATIVE, rows_of
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.errors import UsageError
 from zoo.report import charts, figures, tables
@@ -193,9 +194,11 @@ def _banners(found: Evidence, record: Mapping[str, Any]) -> list[str]:
 
 
 def _honesty(found: Evidence) -> str:
+    groups = found.evaluation.groups
+    more = f" And {few_groups(groups)}." if groups and groups < FEW else ""
     if found.data is not None and found.parity is None:
-        return "Whether the fit saw these rows is not known here: the audit of data that hold both would say."
-    return "These rows chose nothing: no epoch, no regulariser, no checkpoint."
+        return f"Whether the fit saw these rows is not known here: the audit of data that hold both would say.{more}"
+    return f"These rows chose nothing: no epoch, no regulariser, no checkpoint.{more}"
 
 
 def _closed(strategy: Mapping[str, Any]) -> str:
@@ -275,8 +278,8 @@ def _guard(evaluation: Evaluation) -> dict[str, Any] | None:
     return {
         "verdict": found["verdict"],
         "tone": tone,
-        "words": f"{found['gain']:+.3f} [{low:+.3f}, {high:+.3f}] against {found['against']} on {found['n']} rows. "
-        f"{found['advice']}",
+        "words": f"{found['gain']:+.3f} [{low:+.3f}, {high:+.3f}] against {found['against']} "
+        f"on {rows_of(found['n'], found.get('groups'))}. {found['advice']}",
         "chart": figures.verdict(found),
         "baselines": found["baselines"],
         "accuracies": any(one["accuracy"] is not None for one in found["baselines"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from zoo.adapt.evaluation import Evaluation
+from zoo.catalog.tables import counted
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.report.page import number
 
@@ -26,6 +27,7 @@ def headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         more = ""
         if name == "accuracy" and evaluation.interval:
             more = f"95 %: {evaluation.interval[0]:.3f} to {evaluation.interval[1]:.3f}"
+            more += f", {counted(evaluation.groups, 'group')}" if evaluation.groups else ""
         shown.append((_TITLES.get(name, name.replace("_", " ")), number(value), more))
     if evaluation.calibration:
         shown.append(("calibration error", number(evaluation.calibration["ece"]), ""))

@@ -29,7 +29,7 @@ def probe(head: str, features: Tensor, targets: np.ndarray, context: Context) ->
     """The probe's head for features (N, D)."""
     hidden = hidden_units(head)
     if hidden is None:
-        return solve_head(features, targets, context.task, seed=context.seed)
+        return solve_head(features, targets, context.task, seed=context.seed, groups=context.groups)
     from zoo_plugins.strategies.linear_probe.mlp import train_mlp
 
     return train_mlp(features, targets, context.task, hidden, seed=context.seed)

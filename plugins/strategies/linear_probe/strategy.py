@@ -26,7 +26,7 @@ class LinearProbe(ClosedForm):
         head: "linear", solved to the optimum; or "mlp(N)", trained on the features by gradient descent ("mlp(512)" on
             the source CNN's features is the article's target network).
         regularizer: penalty lambda ||W||^2 / 2 beside the mean loss, on standardised features; "auto" = chosen by
-            cross-validation of the training rows (an mlp's is fixed, see `train_mlp`).
+            cross-validation of the training rows, groups whole (an mlp's is fixed, see `train_mlp`).
         class_weight: None; "balanced": rows count inversely to the frequency of their class; or class -> weight, for
             instance {"ants": 2.0}: classes not named have weight 1, and a label's weight is that of the rows that
             have it.
@@ -85,7 +85,16 @@ class LinearProbe(ClosedForm):
                 **shared,
             )
         calibrate = context.task.kind != REGRESSION if self.calibrate is None else self.calibrate
-        solved = solve(rows, targets, context.task, calibrate=calibrate, views=self.views, seed=context.seed, **shared)
+        solved = solve(
+            rows,
+            targets,
+            context.task,
+            calibrate=calibrate,
+            views=self.views,
+            seed=context.seed,
+            groups=context.groups,
+            **shared,
+        )
         context.notes.extend(solved.notes)
         context.resolved.update(solved.settled())
         return solved.head
