@@ -219,7 +219,7 @@ def test_what_is_no_picture_has_none(tmp_path: Path) -> None:
     learner.model.backbone.preprocessing = None
     page = Page(learner.report(tmp_path / "r.html", (x, y), **FAST))
     assert {"mistakes", "map", "absent"} <= set(page.sections)
-    assert "takes no pictures" in page.texts["absent"]
+    assert "no pictures here" in page.texts["absent"]
     assert not [tag for tag, _ in page.elements if tag == "img"]
 
 
@@ -358,7 +358,7 @@ def test_a_network_of_two_inputs(tmp_path: Path) -> None:
     learner = zoo.compose("tiny_pair", "linear-probe", weights=None).fit(data)
     page = Page(learner.report(tmp_path / "r.html", data, map="tsne"))
     assert {"classes", "probabilities", "mistakes", "map", "audit", "absent"} <= set(page.sections)
-    assert "takes no pictures" in page.texts["absent"]
+    assert "no pictures here" in page.texts["absent"]
     assert "t-SNE" in page.texts["map"]
 
 

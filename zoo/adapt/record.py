@@ -76,6 +76,7 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "precision": (str,),
     "data": (dict,),
     "data.name": (str,),
+    "data.kind?": (str,),
     "data.fingerprint": (str,),
     "data.rows": (dict,),
     "call?": (dict,),

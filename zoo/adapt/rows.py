@@ -115,10 +115,11 @@ class Rows:
         return lambda epoch: loading.batches(held, read, batch_size, shuffle_seed=(seed << 20) + epoch)
 
     def describe(self) -> dict[str, Any]:
-        """What `run.json` keeps: where the data was, its fingerprint and how many rows each part had."""
+        """What `run.json` keeps: where the data was, its kind and fingerprint, and how many rows each part had."""
         return {
             "name": self.data.name,
             "path": str(self.data.path) if self.data.path else None,
+            "kind": self.train.samples.kind,
             "fingerprint": self.data.fingerprint(),
             "rows": {
                 "train": len(self.train),

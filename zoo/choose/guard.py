@@ -164,7 +164,7 @@ def guard(
         best.name,
         len(test),
         tuple(baselines),
-        _advice(verdict, best, rows_of(len(test), groups), bool(unseen)),
+        _advice(verdict, best, rows_of(len(test), groups), bool(unseen), test.samples.kind),
         tuple(notes),
         groups,
     )
@@ -257,7 +257,7 @@ def _verdict(baselines: list[Baseline]) -> str:
     return NO_EVIDENCE
 
 
-def _advice(verdict: str, best: Baseline, rows: str, unseen: bool) -> str:
+def _advice(verdict: str, best: Baseline, rows: str, unseen: bool, kind: str) -> str:
     if verdict == HELPS:
         return "Keep it."
     if unseen:
@@ -269,7 +269,7 @@ def _advice(verdict: str, best: Baseline, rows: str, unseen: bool) -> str:
             "(zoo rank), or take what is simpler."
         )
     raw = "a model on the raw numbers is enough"
-    if learner.model.backbone.preprocessing and learner.model.backbone.preprocessing.kind == KIND:
+    if kind == KIND:
         raw = "take boosted trees (scikit-learn's HistGradientBoosting), which are the raw baseline here"
     instead = {"from-scratch": "train from scratch (-s from-scratch)", "raw": raw}
     return f"{instead.get(best.name, best.name + ' is better')}; or try another backbone (zoo rank)."

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
     from zoo.catalog.registry import Registry
     from zoo.cli.resume import Begun
+
+
+#: Kind of samples -> a file of one.
+_FILE: Final = {"image": "PICTURE", "audio": "RECORDING", "text": "TEXT", "table": "ROWS"}
 
 
 @click.command("fit", short_help="Compose a backbone with a strategy and learn from data.")
@@ -303,7 +307,9 @@ def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:
             f"{facts['device']}, {facts['precision']}"
             + ("" if facts["trainable_params"] is None else f"; {facts['trainable_params']:,} parameters trained")
         )
-        console.print(f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} PICTURE")
+        console.print(
+            f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} {_FILE.get(learner.record['data'].get('kind'), 'FILE')}"
+        )
         if "published" in facts:
             console.print(
                 f"published as {facts['published']}; next: zoo fit DATA -b {facts['published']} -s linear-probe"

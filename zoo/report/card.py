@@ -15,15 +15,24 @@ from zoo.catalog.tables import counted
 UNSTATED: Final = "not stated: find out before you share this model"
 #: Said of what a record may lack.
 _NOWHERE: Final = "not recorded"
-#: (kind of sample, kind of task) -> what the Hub calls that.
+_REPO: Final = re.compile(r"hf://([^/@]+/[^/@]+)")
+#: Kinds of samples that tell more than what the network takes.
+_HEARD_OR_READ: Final = ("audio", "text", "table")
+#: Kind of samples, kind of task -> the Hub's name.
 _TASKS: Final = {
     ("image", "classes"): "image-classification",
+    ("audio", "classes"): "audio-classification",
+    ("text", "classes"): "text-classification",
     ("table", "classes"): "tabular-classification",
     ("table", "regression"): "tabular-regression",
 }
-#: Kind of sample -> a file of it.
-_SAMPLES: Final = {"image": "picture.jpg", "audio": "recording.wav", "table": "rows.csv"}
-_REPO: Final = re.compile(r"hf://([^/@]+/[^/@]+)")
+#: Kind of samples -> what is predicted in Python, and in a shell.
+_GIVEN: Final = {
+    "image": ('["picture.jpg"]', "picture.jpg"),
+    "audio": ('["recording.wav"]', "recording.wav"),
+    "text": ('["A text."]', "text.txt"),
+    "table": ('"rows.csv"', "rows.csv"),
+}
 #: What would begin a link, emphasis, code or another cell.
 _MARKUP: Final = re.compile(r"[|`*\[\]]")
 
@@ -62,6 +71,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         f"{_headline(metrics)} These rows chose nothing: no epoch, no regulariser, no checkpoint.",
         "",
         *_beside(metrics),
+        *_guard(metrics),
         *_per_class(metrics),
         "## What it is made of",
         "",
@@ -81,7 +91,7 @@ def model_card(record: Mapping[str, Any], repo: str | None = None) -> str:
         f" Python {_stated(versions, 'python')} |",
         "",
         *_notes([*record["notes"], *teachers_warnings(record)]),
-        *_use(_kind(record), repo),
+        *_use(record, repo),
     ]
     return "\n".join(lines)
 
@@ -101,6 +111,12 @@ def _licence(licence: str | None) -> list[str]:
     return ["license: other", f"license_name: {_quoted(licence)}"]
 
 
+def _kind(record: Mapping[str, Any]) -> str | None:
+    """Of the samples. A network of pictures may have heard recordings."""
+    own = record["data"].get("kind")
+    return own if own in _HEARD_OR_READ else (record["preprocessing"] or {}).get("kind")
+
+
 def _pipeline(record: Mapping[str, Any]) -> list[str]:
     """What the Hub calls the task, where it has a name for it."""
     name = _hub_task(record)
@@ -109,10 +125,6 @@ def _pipeline(record: Mapping[str, Any]) -> list[str]:
 
 def _hub_task(record: Mapping[str, Any]) -> str | None:
     return _TASKS.get((_kind(record) or "", record["task"]["kind"]))
-
-
-def _kind(record: Mapping[str, Any]) -> str | None:
-    return (record["preprocessing"] or {}).get("kind")
 
 
 def _base_model(weights: Mapping[str, Any] | None) -> list[str]:
@@ -138,9 +150,9 @@ def _results(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use(kind: str | None, repo: str | None) -> list[str]:
-    sample = _SAMPLES.get(kind or "", _SAMPLES["image"])
+def _use(record: Mapping[str, Any], repo: str | None) -> list[str]:
     place = "PATH/OF/THIS/FOLDER" if repo is None else f"hf://{repo}"
+    given, file = _GIVEN.get(_kind(record) or "", _GIVEN["image"])
     return [
         "## Use it",
         "",
@@ -148,10 +160,10 @@ def _use(kind: str | None, repo: str | None) -> list[str]:
         "import zoo",
         "",
         f'learner = zoo.load("{place}")',
-        f'learner.predict("{sample}")' if kind == "table" else f'learner.predict(["{sample}"])',
+        f"learner.predict({given})",
         "```",
         "",
-        f"The same from a shell: `zoo predict {place} {sample}`.",
+        f"The same from a shell: `zoo predict {place} {file}`.",
         "",
     ]
 
@@ -178,6 +190,20 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 def _beside(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"- {_cell(name)}: {_headline(figures)}" for name, figures in (metrics.get("beside") or {}).items()]
     return ["Beside it:", "", *lines, ""] if lines else []
+
+
+def _guard(metrics: Mapping[str, Any]) -> list[str]:
+    """The verdict of a comparison with baselines that borrow nothing, where one was made."""
+    found = metrics.get("guard")
+    if not found:
+        return []
+    low, high = found["interval"]
+    rows = f"{found['n']} rows" + (f" of {counted(found['groups'], 'group')}" if found.get("groups") else "")
+    return [
+        f"Does the transfer help? **{_cell(found['verdict'])}**: {found['gain']:+.3f} ({low:+.3f} to {high:+.3f}) against "
+        f"{_cell(found['against'])}, on {rows}.",
+        "",
+    ]
 
 
 def _trained(record: Mapping[str, Any]) -> list[str]:

@@ -235,7 +235,7 @@ def _explained(
     for done, row in enumerate(rows):
         one = occlude(learner, split, row)
         if one is None:
-            absent["occlusion"] = "The network takes no pictures, or too small ones."
+            absent["occlusion"] = "There are no pictures here, or too small ones."
             break
         found.append((row, one))
         if progress:

@@ -1,4 +1,4 @@
-"""An audit as a section of a report: what was found, with the pictures that show it."""
+"""An audit as a section of a report: what was found, with the samples that show it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from zoo.report.evidence import Evidence
-from zoo.report.pictures import Picture, picture_of
+from zoo.report.samples import Shown, sample_of
 
 #: Kinds of findings -> what they are called.
 _KINDS: Final = {
@@ -20,9 +20,9 @@ _KINDS: Final = {
 #: What is to be known of a kind.
 _WORDS: Final = {"label_suspects": "The least believed first. Many are only hard: look at them before you change one."}
 _ALL: Final = "zoo audit --fix-list writes all."
-#: Kinds that are shown as two pictures side by side.
+#: Kinds that are shown as two samples side by side.
 _PAIRS: Final = ("leakage", "duplicates", "near_duplicates")
-#: Findings of a kind that are shown, with pictures and without.
+#: Findings of a kind that are shown, with their samples and without.
 _SHOWN: Final = 8
 _LISTED: Final = 12
 
@@ -48,24 +48,25 @@ def found_in(evidence: Evidence) -> dict[str, Any] | None:
 
 def _kind(kind: str, findings: list[dict[str, Any]], evidence: Evidence) -> dict[str, Any]:
     pairs = kind in _PAIRS
-    pictures = []
+    samples: list[dict[str, Any]] = []
     for one in findings[:_SHOWN]:
-        seen = [_picture(place, evidence) for place in ((one, one["same_as"]) if pairs else (one,))]
+        seen = [_sample(place, evidence) for place in ((one, one["same_as"]) if pairs else (one,))]
         if all(seen):
-            pictures.append({"pictures": seen, "words": evidence.shorter(one["words"])})
-    lines = [] if pictures else [evidence.shorter(one["words"]) for one in findings[:_LISTED]]
-    left = len(findings) - max(len(pictures), len(lines))
+            samples.append({"samples": seen, "words": evidence.shorter(one["words"])})
+    lines = [] if samples else [evidence.shorter(one["words"]) for one in findings[:_LISTED]]
+    left = len(findings) - max(len(samples), len(lines))
     return {
         "name": _KINDS[kind],
         "n": len(findings),
         "pairs": pairs,
-        "pictures": pictures,
+        "samples": samples,
+        "wide": any(seen.wide for one in samples for seen in one["samples"]),
         "lines": lines,
         "words": [text for text in (_WORDS.get(kind, ""), f"... and {left} more; {_ALL}" if left else "") if text],
     }
 
 
-def _picture(place: Mapping[str, Any], evidence: Evidence) -> Picture | None:
+def _sample(place: Mapping[str, Any], evidence: Evidence) -> Shown:
     if evidence.data is None or place.get("index") is None:
-        return None
-    return picture_of(evidence.data.splits[place["split"]], place["index"])
+        return Shown()
+    return sample_of(evidence.data.splits[place["split"]], place["index"])

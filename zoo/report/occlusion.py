@@ -53,7 +53,7 @@ def occlude(learner: Learner, split: Split, index: int) -> Occlusion | None:
     """
     network = learner.model.backbone
     preprocessing = network.preprocessing
-    if preprocessing is None or preprocessing.kind != "image":
+    if preprocessing is None or preprocessing.kind != "image" or split.samples.kind != "image":
         return None
     read = network.reader()
     x = read(split.raw(index, read.shorter))

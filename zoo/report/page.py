@@ -37,7 +37,9 @@ def render(template: str, *, script: str, **values: Any) -> str:
     environment = _environment()
     code = _read(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    policy = (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
     return environment.get_template(template).render(
         style=_read("style.css"), code=code, policy=policy, mark=f'{MARK}{__version__}">', version=__version__, **values
     )

@@ -10,8 +10,6 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from zoo.data.dataset import Split
-
 #: Pixels of the longer side.
 SIDE: Final = 256
 #: Pictures up to this side keep their pixels, and are shown enlarged without blur.
@@ -30,11 +28,6 @@ class Picture:
 
     src: str
     tiny: bool = False
-
-
-def picture_of(split: Split, index: int, side: int = SIDE) -> Picture | None:
-    """The sample at a position of a split, its longer side shrunk to `side`; None for what is no picture."""
-    return picture(split.raw(index, side), side)
 
 
 def picture(raw: Any, side: int = SIDE) -> Picture | None:

@@ -19,8 +19,8 @@ from zoo.report.feature_map import METHODS
 from zoo.report.findings import found_in
 from zoo.report.occlusion import CELLS
 from zoo.report.page import check_place, render, write_page
-from zoo.report.pictures import picture_of
 from zoo.report.reproduce import command
+from zoo.report.samples import sample_of
 
 if TYPE_CHECKING:
     from zoo.adapt.learner import Learner
@@ -223,7 +223,7 @@ def _mistakes(found: Evidence) -> list[dict[str, Any]] | None:
         return None
     return [
         {
-            "picture": picture_of(found.split, one.index),
+            "sample": sample_of(found.split, one.index),
             "where": found.place(found.split, one.index),
             "said": one.said,
             "true": one.true,
