@@ -171,7 +171,7 @@ def test_features_too_many_for_memory_go_by_groups(kind: str, monkeypatch: pytes
     assert there.regularizer > 5 * weak.regularizer
 
 
-def test_a_fit_tells_its_strategy_of_groups(tmp_path: object) -> None:
+def test_a_fit_tells_its_strategy_of_groups() -> None:
     """The record of a fit by speaker names a stronger regulariser than that of a fit by rows."""
     from zoo.data.arrays import ArraySamples
     from zoo.data.dataset import Data, Split
@@ -183,10 +183,13 @@ def test_a_fit_tells_its_strategy_of_groups(tmp_path: object) -> None:
         split = Split("train", ArraySamples(x), np.arange(len(x)), codes, THREE, by, names if by is not None else ())
         return Data("spoken", THREE, {"train": split})
 
+    def own() -> zoo.Learner:
+        module = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(30, 3))
+        return zoo.compose(module, "linear-probe")
+
     found = {}
     for name, by in (("groups", groups), ("rows", None)):
-        learner = zoo.compose(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(30, 3)), "linear-probe")
-        found[name] = learner.fit(data(by)).record["resolved"]["regularizer"]
+        found[name] = own().fit(data(by)).record["resolved"]["regularizer"]
     assert found["groups"] > 5 * found["rows"]
     with pytest.raises(DataError, match="not divided"):
-        zoo.compose(torch.nn.Linear(30, 3), "linear-probe").fit(data(codes))
+        own().fit(data(codes))

@@ -16,7 +16,7 @@ from zoo.adapt.evaluation import accuracy_interval, few_groups
 from zoo.adapt.solve import solve_head
 from zoo.adapt.source import NamedSource
 from zoo.catalog.tables import counted
-from zoo.choose.compare import LEVEL, holm, paired_p, row_errors, too_few
+from zoo.choose.compare import holm, paired_p, row_errors, too_few
 from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Split
 from zoo.data.table import KIND
@@ -250,9 +250,9 @@ def _baseline(
 
 
 def _verdict(baselines: list[Baseline]) -> str:
-    if all(one.gain_interval[0] > 0 and one.p_value < LEVEL for one in baselines):
+    if all(one.gain_interval[0] > 0 and one.p_value < clusters.LEVEL for one in baselines):
         return HELPS
-    if any(one.gain_interval[1] < 0 and one.p_value < LEVEL for one in baselines):
+    if any(one.gain_interval[1] < 0 and one.p_value < clusters.LEVEL for one in baselines):
         return NEGATIVE
     return NO_EVIDENCE
 

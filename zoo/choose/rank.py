@@ -22,7 +22,6 @@ from zoo.adapt.targets import target_columns
 from zoo.choose import compare
 from zoo.choose.candidates import Candidate, candidates
 from zoo.choose.compare import (
-    LEVEL,
     first_alike,
     fold_of_rows,
     holm,
@@ -254,7 +253,8 @@ def _judged(trials: list[Trial], groups: np.ndarray | None) -> list[Ranked]:
     best = trials[0]
     adjusted = holm([paired_p(trial.errors, best.errors, groups) for trial in trials[1:]])
     others = [
-        replace(trial.row, p_value=p, tied_with_best=p >= LEVEL) for trial, p in zip(trials[1:], adjusted, strict=True)
+        replace(trial.row, p_value=p, tied_with_best=p >= clusters.LEVEL)
+        for trial, p in zip(trials[1:], adjusted, strict=True)
     ]
     return [replace(best.row, tied_with_best=True), *others]
 

@@ -307,9 +307,8 @@ def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:
             f"{facts['device']}, {facts['precision']}"
             + ("" if facts["trainable_params"] is None else f"; {facts['trainable_params']:,} parameters trained")
         )
-        console.print(
-            f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} {_FILE.get(learner.record['data'].get('kind'), 'FILE')}"
-        )
+        new = _FILE.get(learner.record["data"].get("kind"), "FILE")
+        console.print(f"saved in {run}; next: zoo evaluate {run} DATA, zoo predict {run} {new}")
         if "published" in facts:
             console.print(
                 f"published as {facts['published']}; next: zoo fit DATA -b {facts['published']} -s linear-probe"

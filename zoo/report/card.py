@@ -200,8 +200,8 @@ def _guard(metrics: Mapping[str, Any]) -> list[str]:
     low, high = found["interval"]
     rows = f"{found['n']} rows" + (f" of {counted(found['groups'], 'group')}" if found.get("groups") else "")
     return [
-        f"Does the transfer help? **{_cell(found['verdict'])}**: {found['gain']:+.3f} ({low:+.3f} to {high:+.3f}) against "
-        f"{_cell(found['against'])}, on {rows}.",
+        f"Does the transfer help? **{_cell(found['verdict'])}**: {found['gain']:+.3f} ({low:+.3f} to {high:+.3f}) "
+        f"against {_cell(found['against'])}, on {rows}.",
         "",
     ]
 

@@ -61,7 +61,7 @@ def sample_of(split: Split, index: int) -> Shown:
 
 
 def shown(raw: Any) -> Shown:
-    """A raw sample: a picture, a `Sound`, a text (str), or a row of a table (a mapping of columns); nothing of others."""
+    """A raw sample: a picture, a `Sound`, a text (str), or a row of a table (a mapping of columns)."""
     if isinstance(raw, Sound):
         played, more = _played(raw)
         return Shown(picture=_log_mel(raw), sound=played, more=more)
@@ -84,7 +84,7 @@ def _log_mel(sound: Sound) -> Picture | None:
 
 
 def _played(sound: Sound) -> tuple[str, str]:
-    """The beginning as a WAV file of 16 bits in a data URI, with nothing of the file it came from; and how it differs."""
+    """The beginning as a WAV file in a data URI, with nothing of the file it came from; and how it differs."""
     from scipy.signal import resample_poly
 
     samples, rate = sound.samples[: math.ceil(SECONDS * sound.rate)], sound.rate
