@@ -21,9 +21,7 @@ from zoo.settings import Settings
 @click.option("--scratch", is_flag=True, help="For --guard: train the architecture from scratch too.")
 @click.option("--label", metavar="COLUMN", help="The column of the target in DATA. Default: that of the fit.")
 @click.option(
-    "--group-by",
-    metavar="COLUMN",
-    help="A column of DATA (speaker, patient) that is counted. Default: that of the fit.",
+    "--group-by", metavar="COLUMN", help="A column of DATA whose groups are counted. Default: that of the fit."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps ...")
 @click.option("--skip-bad", is_flag=True, help="Go on without the samples that cannot be read.")
