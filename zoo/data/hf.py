@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -43,8 +44,7 @@ def read_hf(source: Any) -> tuple[Records, list[str] | None]:
             )
     media = {name: MEDIA[type(one).__name__] for name, one in features.items() if type(one).__name__ in MEDIA}
     reader: dict[str, Callable[[], Sequence[Any]]] = {
-        name: (lambda name=name: _Media(list(parts.values()), name) if name in media else _plain(parts, name))
-        for name in features
+        name: functools.partial(_Media if name in media else _plain, list(parts.values()), name) for name in features
     }
     ends, names = _ends(parts.values()), list(parts)
 
@@ -85,8 +85,8 @@ def _encoded(part: Any, column: str) -> Any:
     return part.with_format(None).select_columns([column]).cast_column(column, feature)
 
 
-def _plain(parts: dict[str, Any], column: str) -> list[Any]:
-    return [cell for part in parts.values() for cell in part.with_format(None).select_columns([column])[:][column]]
+def _plain(parts: list[Any], column: str) -> list[Any]:
+    return [cell for part in parts for cell in part.with_format(None).select_columns([column])[:][column]]
 
 
 def _ends(parts: Any) -> np.ndarray:
