@@ -334,11 +334,12 @@ def _features(
 
 def _columns(rows: _Rows) -> tuple[Tensor, str]:
     """Rows of tables as the numbers that a reader makes of them which has seen them all."""
-    made = table.fit(Preprocessing(kind=table.KIND), together(rows.splits))[0]
+    made, notes = table.fit(Preprocessing(kind=table.KIND), together(rows.splits))
     read = table.TableReader(made, made.input_size[0])
     parts = [batch.x for split in rows.splits for batch in batches(split, read, 512)]
     found = torch.cat([part for part in parts if isinstance(part, Tensor)])
-    return found, "rows are compared by their columns, numbers standardised and categories one by one"
+    said = "rows are compared by their columns, numbers standardised and categories one by one"
+    return found, "; ".join([said, *notes])
 
 
 def _best_here(registry: Registry, kind: str) -> str | None:

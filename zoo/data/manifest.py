@@ -233,12 +233,6 @@ def _table(records: Records, taken: list[str]) -> tuple[TableSamples, list[str]]
                 hint="Write a column for each of its parts, or take the column out.",
             )
     notes = [f"{records.where or records.name}: {one.note}" for one in columns if one.note]
-    if len(records) > 1 and (empty := [one.name for one in columns if one.type == EMPTY]):
-        listed = ", ".join(empty[:_LISTED]) + (", ..." if len(empty) > _LISTED else "")
-        notes.append(
-            f"{records.where or records.name}: {'column' if len(empty) == 1 else 'columns'} {listed} "
-            f"{'is' if len(empty) == 1 else 'are'} empty in all {len(records):,} rows: nothing is learned from that"
-        )
     return TableSamples(records, columns), notes
 
 
