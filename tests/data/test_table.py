@@ -136,8 +136,25 @@ def test_new_categories_are_counted_and_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "counts"),
+    [
+        (range(1, 61), True),
+        ([2 * i for i in range(30)], True),
+        ([3.5 + i for i in range(40)], False),
+        ([i * i for i in range(40)], False),
+        ([i // 2 for i in range(40)], False),
+        (range(20), False),
+    ],
+)
+def test_a_column_that_counts_the_rows_is_said(numbers: Any, counts: bool) -> None:
+    notes = table.fit(PLAIN, split_of([{"n": n, "x": float(i % 5)} for i, n in enumerate(numbers)]))[1]
+    assert [note for note in notes if "does it count them" in note] == notes
+    assert len(notes) == counts
+
+
 def test_many_categories_are_the_most_frequent() -> None:
-    rows = [{"c": f"v{i % 300:03}", "n": float(i)} for i in range(900)]
+    rows = [{"c": f"v{i % 300:03}", "n": float(i % 7)} for i in range(900)]
     rows += [{"c": f"v{i:03}", "n": 0.0} for i in range(50, 250)]
     made, notes = table.fit(PLAIN, split_of(rows))
     column = columns_of(made)[0]

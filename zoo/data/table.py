@@ -465,7 +465,15 @@ def _fitted(name: str, cells: list[Any], split: Split) -> tuple[Column, list[str
         raise DataError(f"the numbers of column {name!r} are too large to be standardised", hint="Scale them.")
     # Numbers that differ by rounding alone are one: dividing by that would blow it up.
     steady = scale <= 1e-12 * max(1e-300, float(np.abs(numbers).max()))
-    return replace(column, mean=mean, scale=1.0 if steady else scale, empty=empty), []
+    counts = kind == NUMBER and len(numbers) > _FEW and _count_rows(numbers)
+    said = [f"column {name!r} is another whole number in every row: does it count them? Then take it out"] * counts
+    return replace(column, mean=mean, scale=1.0 if steady else scale, empty=empty), said
+
+
+def _count_rows(numbers: np.ndarray) -> bool:
+    """Whether they are whole and all different, within a range of at most twice as many: some may lie elsewhere."""
+    whole = bool((numbers == np.floor(numbers)).all()) and len(np.unique(numbers)) == len(numbers)
+    return whole and float(np.ptp(numbers)) < 2 * len(numbers)
 
 
 class _Look:

@@ -31,7 +31,7 @@ class Scarf(Gradient):
         loss = mean over i of -log( exp(s_ii / t) / sum over k of exp(s_ik / t) ),
 
     s_ik the cosine of the projections of row i and changed row k. Where the input has no columns, every number of it is
-    one.
+    one. Parts of a batch (`accumulate`, several processes) are told apart each within itself.
 
     Args:
         batch_size: rows among which a row is to be told.
