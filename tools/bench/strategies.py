@@ -2,7 +2,7 @@
 
     python tools/bench/strategies.py DATA -b BACKBONE [--registry FILE] [--strategies linear-probe,fine-tune,...]
         [--labels 2,10,all] [--seeds 0,1,2] [--val SPLIT] [--set STRATEGY.KEY=VALUE]... [--json OUT]
-        [--pretrain STRATEGY] [--target DATA] [--guard]
+        [--pretrain STRATEGY] [--target DATA] [--group-by COLUMN] [--guard]
 
 Each fit is a process of its own (`zoo fit --json`); the first of a backbone fills the feature store that the others
 share, so that seconds are what a person waits who tries one after the other. `distillation` learns from the
@@ -12,8 +12,9 @@ strategies of a seed.
 With `--pretrain scarf` the backbone has no weights yet: for each seed it is pretrained on the rows that the fits of
 that seed learn from (never on those they report on), published in a home of its own, and everything but `from-scratch`
 starts from there. With `--labels`, all training rows take part in that, without their labels. `--guard` compares each
-fit with what borrows nothing on the same rows, and shows the raw baseline's accuracy and the verdict of each seed.
-`--target` is given to the strategies that adapt to another domain, its labels unseen.
+fit with what borrows nothing on the same rows, and shows the accuracy of the raw baseline and of a probe on random
+weights, and the verdict of each seed. With `--group-by` each seed reports on other groups. `--target` is given to the
+strategies that adapt to another domain, its labels unseen.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def pretrain(given: argparse.Namespace, seed: int, folder: Path) -> None:
     """Publish ARCH.seedN, learned from the rows that the fits of this seed learn from."""
     arch, words = given.backbone, ["-o", str(folder / f"pretrained-{seed}"), "--seed", str(seed)]
     words += ["--val", given.val] if given.val else []
+    words += ["--group-by", given.group_by] if given.group_by else []
     zoo("pretrain", given.data, "-b", arch, "-s", given.pretrain, "--publish", f"{arch}.seed{seed}", *words)
 
 
@@ -58,6 +60,7 @@ def fit(given: argparse.Namespace, strategy: str, labels: str, seed: int, folder
     command = ["fit", str(given.data), "-b", backbone]
     command += ["-s", strategy, "-o", str(run), "--seed", str(seed), *(["--guard"] if given.guard else [])]
     command += ["--val", given.val] if given.val else []
+    command += ["--group-by", given.group_by] if given.group_by else []
     command += ["--labels-per-class", labels] if labels != "all" else []
     command += ["--target", given.target, "--ignore-target-labels"] if given.target and strategy in ADAPTING else []
     options = dict(
@@ -88,15 +91,19 @@ def row(strategy: str, found: list[dict[str, Any]]) -> str:
 
 
 def guarded(found: list[dict[str, Any]]) -> str:
-    """The raw baseline's accuracy over the seeds, the gain over it, and each seed's verdict."""
+    """The accuracies of the baselines over the seeds, the gain over the raw one, and each seed's verdict."""
     guards = [one["guard"] for one in found if "guard" in one]
     if not guards:
         return ""
-    raw = [one for guard in guards for one in guard["baselines"] if one["name"] == "raw"]
+    raw, random = (
+        [one for guard in guards for one in guard["baselines"] if one["name"] == name]
+        for name in ("raw", "random-weights")
+    )
     low, high = raw[0]["gain_interval"]
     verdicts = ", ".join(f"{guard['verdict']} (against {guard['against']})" for guard in guards)
     return (
         f" {statistics.mean(one['accuracy'] for one in raw) * 100:.1f} | {low * 100:+.1f} to {high * 100:+.1f} | "
+        f"{statistics.mean(one['accuracy'] for one in random) * 100:.1f} | "
         f"{verdicts} |"
     )
 
@@ -114,15 +121,16 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="STRATEGY.KEY=VALUE")
     parser.add_argument("--pretrain", metavar="STRATEGY", help="from random weights, on the training rows of each seed")
     parser.add_argument("--target", help="rows of another domain, for the strategies that adapt to one")
+    parser.add_argument("--group-by", metavar="COLUMN", help="rows that have the same there are never divided")
     parser.add_argument("--guard", action="store_true", help="compare each fit with what borrows nothing")
     parser.add_argument("--json", type=Path, help="where everything that the fits said is kept")
     given = parser.parse_args()
     if given.registry:
         os.environ["ZOO_REGISTRY"] = str(given.registry.resolve())
     print(f"{platform.machine()}, {os.cpu_count()} cores; {given.data}, {given.backbone}, seeds {given.seeds}\n")
-    more = " raw % | gain over raw, first seed | guard |" if given.guard else ""
+    more = " raw % | gain over raw, first seed | random weights % | guard |" if given.guard else ""
     print(f"| strategy | labels a class | accuracy % | 95 % interval, first seed | s | parameters trained |{more}")
-    print(f"|---|---|---|---|---|---|{'---|---|---|' if given.guard else ''}", flush=True)
+    print(f"|---|---|---|---|---|---|{'---|---|---|---|' if given.guard else ''}", flush=True)
     everything = []
     with tempfile.TemporaryDirectory() as name:
         if given.pretrain:
