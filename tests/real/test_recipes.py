@@ -30,6 +30,7 @@ def test_recipe(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_HOME", str(one_home))
     monkeypatch.setenv("ZOO_REGISTRY", str(real_data / "registry.toml"))
@@ -38,10 +39,14 @@ def test_recipe(
         ("chest_xray3", "chest_xray3"),
         ("usps.npz", "usps/usps.npz"),
         ("german_credit", "german_credit"),
+        ("fsdd", "fsdd"),
+        ("uci_sentiment", "uci_sentiment"),
     ):
-        (tmp_path / name).symlink_to(real_data / place)
+        if (real_data / place).exists():
+            (tmp_path / name).symlink_to(real_data / place)
+        elif re.search(rf"\b{re.escape(name)}\b", text):
+            pytest.skip(f"{name} is not there")
     said = run_page(page, capsys)
-    text = page.read_text(encoding="utf-8")
     told = re.findall(r"^guard: ([\w-]+)", text, re.M)
     seen = [found for _, out in said for found in re.findall(r"^\s*guard: ([\w-]+)", out, re.M)]
     assert told
