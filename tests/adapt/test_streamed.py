@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from zoo.adapt import ridge, spectrum, streamed
+from zoo.adapt import newton, ridge, spectrum, stream, streamed
 from zoo.adapt.solve import solve, solve_head
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
 from zoo.errors import DataError, TrainingError
@@ -25,6 +25,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "SAMPLE", 2000)
     monkeypatch.setattr(streamed, "CHUNK", 1000)
     monkeypatch.setattr(spectrum, "CHUNK", 1000)
+    monkeypatch.setattr(stream, "BLOCK", 1000)
 
 
 def _rows(n: int, d: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +123,61 @@ def test_more_features_than_the_sample_has_rows(eigen: int, monkeypatch: pytest.
     assert np.abs(_apply(head, x).softmax(dim=1).numpy() - model.predict_proba(standard)).max() < 1e-5
 
 
+@pytest.fixture
+def passes(large: None, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of every pass of Newton's method; a chain of samples is taken, each of them three times the one before."""
+    monkeypatch.setattr(streamed, "GROWTH", 3)
+    monkeypatch.setattr(streamed, "LAST", 2)
+    seen: list[int] = []
+    read = stream.Stream._pass
+    monkeypatch.setattr(stream.Stream, "_pass", lambda self, *given: (seen.append(len(self)), read(self, *given))[1])
+    return seen
+
+
+@pytest.mark.parametrize(("regularizer", "most"), [(1e-4, 90), (1e-2, 30)])
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_growing_samples_leave_few_passes_over_all_rows(
+    regularizer: float, most: int, outputs: int, passes: list[int]
+) -> None:
+    x, y = _rows(4000, 25, max(2, outputs))
+    order = y.argsort()  # a folder of class folders
+    x, y = x[order], y[order]
+    head = solve_head(torch.from_numpy(x), y, _task(max(2, outputs)), regularizer=regularizer)
+    standard = StandardScaler().fit_transform(x.astype("f8"))
+    model = LogisticRegression(C=1 / (regularizer * len(x)), solver="newton-cg", tol=1e-10, max_iter=10_000)
+    assert np.abs(_apply(head, x).softmax(dim=1).numpy() - model.fit(standard, y).predict_proba(standard)).max() < 1e-5
+    assert len(set(passes)) >= 3
+    assert passes == sorted(passes)
+    assert passes.count(len(x)) <= most
+
+
+def test_labels_of_growing_samples_with_a_rare_one(passes: list[int]) -> None:
+    x, y = _rows(2000, 20, 4)
+    labels = np.stack([y == 0, y < 2, np.arange(len(y)) == 77], axis=1).astype("f4")
+    given = (torch.from_numpy(x), labels, _task(3, MULTI_LABEL))
+    found = solve_head(*given, regularizer=0.02, class_weight="balanced")
+    assert len(set(passes)) >= 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streamed, "LARGE", 1 << 26)
+        expected = solve_head(*given, regularizer=0.02, class_weight="balanced")
+    assert (_apply(found, x).sigmoid() - _apply(expected, x).sigmoid()).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("passes")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_features_of_every_type_far_from_the_origin(dtype: torch.dtype) -> None:
+    x, y = _rows(1000, 12, 3)
+    features = (torch.from_numpy(x) + (10_000 if dtype.itemsize > 2 else 0)).to(dtype)
+    exact = features.double()
+    head = solve_head(features, y, _task(3), regularizer=0.003, floor=0)
+    standard = StandardScaler().fit_transform(exact.numpy())
+    model = LogisticRegression(C=1 / 3, solver="newton-cg", tol=1e-10, max_iter=10_000).fit(standard, y)
+    # The head is fp32, so that its own sums are what rounds here.
+    scores = (exact - exact.mean(dim=0)) @ head.weight.detach().double().T
+    offset = (torch.from_numpy(model.decision_function(standard)) - scores).mean(dim=0)
+    assert np.abs((scores + offset).softmax(dim=1).numpy() - model.predict_proba(standard)).max() < 1e-5
+
+
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("kind", [CLASSES, REGRESSION])
 def test_infinite_features_are_counted(kind: str) -> None:
@@ -134,7 +190,7 @@ def test_infinite_features_are_counted(kind: str) -> None:
 
 @pytest.mark.usefixtures("large")
 def test_an_optimum_out_of_reach_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "STEPS", 1)
+    monkeypatch.setattr(newton, "STEPS", 1)
     x, y = _rows(300, 9, 3)
     with pytest.raises(TrainingError, match="did not reach its optimum in 1 steps over 300 rows"):
         solve_head(torch.from_numpy(x), y, _task(3), regularizer=1e-5)

@@ -26,7 +26,9 @@ class LinearProbe(ClosedForm):
         head: "linear", solved to the optimum; or "mlp(N)", trained on the features by gradient descent ("mlp(512)" on
             the source CNN's features is the article's target network).
         regularizer: penalty lambda ||W||^2 / 2 beside the mean loss, on standardised features; "auto" = chosen by
-            cross-validation of the training rows, groups whole (an mlp's is fixed, see `train_mlp`).
+            cross-validation of the training rows, groups whole; of very many (2^26 numbers, see
+            `zoo.adapt.streamed`) on a seeded, stratified sample, which a note says (an mlp's is fixed, see
+            `train_mlp`).
         class_weight: None; "balanced": rows count inversely to the frequency of their class; or class -> weight, for
             instance {"ants": 2.0}: classes not named have weight 1, and a label's weight is that of the rows that
             have it.
