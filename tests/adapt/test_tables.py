@@ -183,7 +183,7 @@ def test_the_raw_baseline_is_boosted_trees(fitted: Learner) -> None:
         return np.array([[r["age"], np.nan if r["savings"] is None else r["savings"], codes[r["housing"]], r["owns"]]
                          for r in rows], dtype=float)  # fmt: skip
 
-    options = {"categorical_features": [2], "random_state": 0}
+    options = {"categorical_features": [2], "random_state": 0, "min_samples_leaf": len(train) // 20}
     trees = HistGradientBoostingClassifier(**options).fit(matrix(train), train.targets)
     found = raw_outputs(network, train, test, train.task)
     np.testing.assert_allclose(found.exp().numpy(), trees.predict_proba(matrix(test)), atol=1e-9)
@@ -198,6 +198,13 @@ def test_the_raw_baseline_is_boosted_trees(fitted: Learner) -> None:
     found = raw_outputs(network, dataclasses.replace(train, targets=labels, task=task), test, task)
     assert ((found[:, 0] > 0).numpy() == trees.predict(matrix(test))).all()
     assert (found[:, 1] > 0).all()
+
+
+def test_of_few_rows_trees_learn_too(fitted: Learner) -> None:
+    rows = [{"a": float(i % 10), "b": "xy"[i % 2]} for i in range(60)]
+    whole = split_of(rows, ["low" if row["a"] < 5 else "high" for row in rows])
+    found = raw_outputs(fitted.model.backbone, whole.subset(range(24)), whole.subset(range(24, 60)), whole.task)
+    assert (found.argmax(dim=1).numpy() == whole.targets[24:]).all()
 
 
 def test_the_guard_says_where_trees_are_better() -> None:
