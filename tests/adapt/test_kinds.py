@@ -246,6 +246,39 @@ def test_the_command_line(
     assert len(json.loads(capsys.readouterr().out)["duplicates"]) == 2
 
 
+def test_texts_and_rows_as_people_have_them(made: Made, tmp_path: Path) -> None:
+    """In Python as strings, dicts, frames; in files of any form."""
+    learner = made.learner
+    if learner.kind == "text":
+        given: list[Any] = ["loom wool", ["zzz jazz", "moo"], ("zzz jazz", "moo")]
+        sizes = [1, 2, 2]
+        (tmp_path / "one.txt").write_text("fizz")
+        files = [tmp_path / "one.txt", write(tmp_path / "new.csv", [{"text": "zzz"}, {"text": "moo, moo"}])]
+    elif learner.kind == "table":
+        pandas = pytest.importorskip("pandas")
+        rows = [{"age": 30, "income": None, "years": 2.5, "job": job} for job in ("cook", "nurse")]
+        given = [rows[0], rows, pandas.DataFrame(rows), tuple(rows)]
+        sizes = [1, 2, 2, 2]
+        files = [write(tmp_path / "new.csv", rows), tmp_path / "new.jsonl"]
+        files[1].write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert np.allclose(learner.predict_proba(files[0]), learner.predict_proba(rows))
+    else:
+        pytest.skip("pictures and recordings are files")
+    assert [len(learner.predict(one)) for one in given] == sizes
+    assert [len(learner.predict(file)) for file in files] == [1 if file.suffix == ".txt" else 2 for file in files]
+    assert [len(learner.predict(str(file))) for file in files] == [len(learner.predict(file)) for file in files]
+
+
+def test_what_was_learned_from_in_memory_is_no_part_of_the_record(made: Made, tmp_path: Path) -> None:
+    split = open_data(made.file, label="verdict").train
+    samples = [split.raw(row) for row in range(len(split))]
+    learner = zoo.compose(made.weights, "knn", accelerator="cpu", registry=made.registry, store=made.store)
+    learner.fit((samples, [CLASSES[code] for code in split.targets]))
+    assert learner.call["data"] == {"object": "tuple"}
+    record = (learner.save(tmp_path / "run") / "run.json").read_text()
+    assert not any(str(sample) in record for sample in samples)
+
+
 def test_recordings_as_objects_are_recordings() -> None:
     sounds = [Sound(np.zeros(8, np.float32), 8000)] * 2
     assert open_data((sounds, [0, 1]), kind="audio").train.samples.kind == "audio"

@@ -378,6 +378,62 @@ def _wait_for(mark: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+class TestRecords:
+    """Files of records: what is said names file, row and column (see tests/data/test_records.py for every fault)."""
+
+    TEXTS = ("-b", "tiny_text", "-w", "none", "-s", "linear-probe")
+    ROWS = ("-b", "tiny_rows", "-w", "none", "-s", "linear-probe")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "tail", "says"),
+        [
+            ("t.csv", b"text,label\ngood,1\n\xe9,0\n", TEXTS, ("t.csv is not UTF-8", "in line 3", "iconv")),
+            ("t.csv", b"text,label\ngood,1\n ,0\n", TEXTS, ("t.csv, row 3, column text: the text is empty",)),
+            ("t.csv", b"text,label\ngood,1\nbad,1\n", TEXTS, ("only one class, '1'",)),
+            ("t.jsonl", b'{"text": "a", "label": 1}\n{"text": "b"}\n', TEXTS, ("t.jsonl, line 2: no 'label'",)),
+            ("t.jsonl", b'{"text": "a", "label": 1}\n{"text": \n', TEXTS, ("t.jsonl, line 2: not JSON",)),
+            ("t.csv", b"age,risk\n3,a\n4,b\n", ROWS, ("t.csv, row 1: no column label", "--label COLUMN")),
+            ("t.csv", b"age,risk\n3,a\n4,b\n", (*ROWS, "--label", "rsk"), ("no column rsk", "age, risk")),
+            ("t.csv", b"age,job,label\n3,a,a\n4,b,b\n", ROWS, ("column job is a copy of the target label",)),
+            ("t.jsonl", b'{"a": 1, "label": 1}\n{"a": "x", "label": 0}\n', ROWS, ("line 2, column a: 'x' is a text",)),
+            ("t.csv", b"text,label\na,1\nb,0\n", ROWS, ("holds texts, but the backbone takes rows of a table",)),
+            ("t.csv", b"age,label\n3,1\n4,0\n", TINY, ("holds rows of a table, but the backbone takes pictures",)),
+        ],
+    )
+    def test_it_is_refused(self, refused: Refused, tmp_path: Path, name: str, content: bytes, tail: Any, says) -> None:
+        (tmp_path / name).write_bytes(content)
+        refused(7, "data", "fit", tmp_path / name, *tail, says=says)
+
+    def test_a_column_is_asked_of_what_has_none(self, refused: Refused, photos: Path) -> None:
+        refused(2, "usage", "fit", photos, *TINY, "--label", "kind", says=("there is no column 'kind' of the target",))
+
+    def test_empty_texts_are_left_out_on_demand(self, cli, tmp_path: Path) -> None:
+        rows = [f"good {i},1\nbad {i},0\n" for i in range(10)]
+        (tmp_path / "t.csv").write_text("text,label\n" + "".join(rows) + " ,1\n")
+        said = cli("fit", tmp_path / "t.csv", *self.TEXTS, "--skip-bad", "-o", "texts")
+        assert said.code == 0, said.err
+        assert "1 unreadable texts left out: t.csv, row 22, column text" in said.err
+
+    def test_rows_that_do_not_fit_a_run(self, cli, refused: Refused, tmp_path: Path) -> None:
+        rows = [f"{20 + i},{'ab'[i % 2]},{'xy'[i % 2]}{'' if i % 5 else 'z'}\n" for i in range(40)]
+        file = tmp_path / "t.csv"
+        file.write_text("age,risk,job\n" + "".join(rows))
+        assert cli("fit", file, *self.ROWS, "--label", "risk", "-o", "rows").code == 0
+        file.write_text("age\n3\n")
+        refused(7, "data", "predict", "rows", file, says=("t.csv, row 2", "column 'job' is missing"))
+        file.write_text("age,job\nold,x\n")
+        refused(7, "data", "predict", "rows", file, says=("t.csv, row 2", "column 'age' holds 'old'"))
+        said = refused(7, "data", "predict", "rows", file, file, says=("was given among other things",))
+        assert "one table at a time" in said
+        file.write_text("age,job\n30,x\n")
+        refused(7, "data", "evaluate", "rows", file, says=("t.csv, row 1: no column risk", "--label COLUMN"))
+        file.write_text("age,job\n30,new\n,x\n")
+        said = cli("predict", "rows", file)
+        assert said.code == 0, said.err
+        assert "new category 'new'" in said.err
+        assert said.out.startswith(f"{file}, row 2: ")
+
+
 class TestUse:
     def test_a_picture_that_is_not_there(self, refused: Refused, run: Path, photos: Path) -> None:
         refused(3, "not-found", "predict", run, "missing.jpg", says=("missing.jpg", "Give the path of a sample"))

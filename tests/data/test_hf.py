@@ -127,6 +127,26 @@ def test_parquet_keeps_what_hugging_face_notes_of_columns(tmp_path) -> None:
     assert data.train.location(2) == f"{tmp_path / 't.parquet'}, row 2"
 
 
+def test_a_file_of_records_may_name_pictures_beside_it(tmp_path, monkeypatch) -> None:
+    import json
+
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "set").mkdir()
+    for number in range(2):
+        Image.fromarray(PIXELS[number]).save(tmp_path / "set" / f"{number}.png")
+    cells = [{"bytes": None, "path": "0.png"}, {"bytes": None, "path": "1.png"}, None, {"bytes": None, "path": "no"}]
+    notes = {"info": {"features": {"image": {"_type": "Image"}}}}
+    made = pyarrow.table({"image": cells, "label": [0, 1, 1, 0]})
+    made = made.replace_schema_metadata({"huggingface": json.dumps(notes)})
+    parquet.write_table(made, tmp_path / "set" / "t.parquet")
+    data = open_data(tmp_path / "set" / "t.parquet", skip_bad=True)
+    assert [one.location.rpartition(", ")[2] for one in data.skipped] == ["row 2", "row 3"]
+    assert [one.reason for one in data.skipped] == ["there is no image", "No such file or directory"]
+    assert np.array_equal(np.asarray(data.train.raw(1)), PIXELS[1])
+
+
 def test_splits_of_other_columns() -> None:
     parts = datasets.DatasetDict(train=texts([0, 1]), test=texts([0, 1]).rename_column("text", "review"))
     with pytest.raises(DataError, match="the splits of the DatasetDict have different columns"):

@@ -156,6 +156,11 @@ class TestErrors:
             open_data(file, label="rsk")
         assert open_data(file, label="risk").classes == ("bad", "good")
 
+    def test_a_first_row_of_data(self, write) -> None:
+        with pytest.raises(DataError, match="no column label") as caught:
+            open_data(write("t.csv", "A11,6,1\nA12,48,2\n"))
+        assert "The first row must name the columns" in caught.value.hint
+
     def test_names_of_files_alone_are_no_table(self, write) -> None:
         with pytest.raises(DataError, match="no column path"):
             open_data(write("t.csv", "file,label\na.jpg,1\nb.jpg,0\n"))

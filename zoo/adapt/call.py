@@ -10,6 +10,7 @@ from typing import Any, Final
 from zoo.adapt.rows import SPLITS
 from zoo.catalog.names import is_path
 from zoo.data import builtin
+from zoo.errors import UsageError
 from zoo.settings import expanded
 
 #: The key of what cannot be said in words: an array, a module.
@@ -34,11 +35,24 @@ def word(value: Any) -> Any:
 
 
 def place(value: Any) -> Any:
-    """As `word`, for data: a path is made absolute, so that the working directory does not matter."""
+    """As `word`, for data: a path is made absolute, so that the working directory does not matter.
+
+    Of lists and pairs only those of paths are words: samples themselves (texts, labels) are no part of a record.
+    """
+    if isinstance(value, (list, tuple)):
+        return [place(one) for one in value] if value and all(map(_is_there, value)) else {OBJECT: type(value).__name__}
     if isinstance(value, str) and value not in _WORDS and not builtin.is_builtin(value):
         path = expanded(value)
         return os.path.abspath(path) if path.exists() or is_path(value) else value
     return word(value)
+
+
+def _is_there(value: Any) -> bool:
+    """Whether it is the path of something."""
+    try:
+        return isinstance(value, (str, os.PathLike)) and expanded(value).exists()
+    except (OSError, ValueError, UsageError):  # a long text, a zero byte, nobody's home
+        return False
 
 
 def weights(value: Any) -> Any:

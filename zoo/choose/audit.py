@@ -202,7 +202,7 @@ def audit(
             for one in opened.skipped
         ],
         odd=[rows.finding(i, f"{rows.where(i)} is blank") for i in blank] + _rare(rows),
-        duplicates=[rows.twin(i, j, s, "has the same bytes as") for i, j, s in pairs],
+        duplicates=[rows.twin(i, j, s, rows.same) for i, j, s in pairs],
         near_duplicates=[rows.twin(i, j, s, "looks like a copy of") for i, j, s in duplicates.leading(alike)],
         leakage=[rows.leak(i, j, s) for i, j, s in duplicates.leaks([*pairs, *alike], rows.trained)],
         label_suspects=_suspects(rows, features, seed),
@@ -235,6 +235,11 @@ class _Rows:
             self.task is not None and self.task.kind == CLASSES and all(s.targets is not None for s in self.splits)
         )
         self.codes = np.concatenate([np.asarray(s.targets) for s in self.splits]) if labelled else None
+
+    @property
+    def same(self) -> str:
+        """What an exact copy has, in words."""
+        return "has the same cells as" if self.splits[0].samples.kind == "table" else "has the same bytes as"
 
     def of_split(self, name: str) -> np.ndarray:
         return np.array([i for i, (split, _) in enumerate(self.places) if split.name == name], dtype=np.int64)

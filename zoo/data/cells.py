@@ -132,11 +132,13 @@ class MediaSamples(EncodedSamples):
     def content(self, row: int) -> bytes:
         """The file's bytes."""
         cell = self._cells[row]
-        if cell is None:
+        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, Mapping) else (None, cell)
+        if content is not None:
+            return bytes(content)
+        if not path:
             raise DataError(f"there is no {self.format.noun}", hint="Filter such rows out.")
-        if cell["bytes"] is None:
-            return Path(cell["path"]).read_bytes()
-        return bytes(cell["bytes"])
+        base = self.records.path.parent if self.records.path is not None else Path()
+        return (base / path).read_bytes()
 
     def location(self, row: int) -> str:
         return self.records.location(row)

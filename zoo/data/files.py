@@ -194,6 +194,8 @@ def refuse_unreadable(bad: Sequence[Unreadable], total: int, nouns: str = PICTUR
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return error.message
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -162,6 +162,8 @@ def _no_column(records: Records, missing: list[str], label: str | None) -> DataE
         hint = "Name the column of the texts `text`."
     else:
         hint = "The first row must be path,label or path,label,split."
+    if records.headless:
+        hint = "The first row must name the columns, and this one seems to be data: write names above it."
     if records.written and len(records.header) == 1 and ";" in records.header[0]:
         hint = "Cells are separated by commas in a .csv, by tabs in a .tsv; these seem to be by semicolons."
     return DataError(f"{records.head}: no column {' and no column '.join(missing)}", why=records.listed(), hint=hint)

@@ -114,6 +114,11 @@ class Records:
                 return found[0]
         return None
 
+    @property
+    def headless(self) -> bool:
+        """Whether the first row seems to be data rather than names."""
+        return self.written and any(_NUMBER.fullmatch(name) for name in self.header)
+
     def listed(self) -> str:
         """The header, for messages."""
         return f"The header is: {', '.join(self.header) or 'empty'}."
