@@ -24,6 +24,7 @@ RUNS: dict[str, Sequence[str]] = {
         "mobilenetv3_small_050", "test_byobnet", "test_convnext", "test_efficientnet", "test_nfnet", "test_resnet",
         "test_vit", "vit_pwee_patch16_reg1_gap_256",
     ),
+    "transformers": ("bert_tiny",),
     "vgg": ("vgg11",) if os.environ.get("ZOO_REAL_DATA") else (),
 }  # fmt: skip
 #: One of each kind: plain, map-less, channels last, distilled with two heads, pooled by attention, an encoder without a

@@ -54,7 +54,8 @@ class TextEncoder(nn.Module):
         mask = _visible(attention_mask)
         length = _used(mask)
         ids, mask = input_ids[:, :length], mask[:, :length]
-        tokens = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        shown = None if mask.is_meta else mask  # without values there is nothing to hide, and transformers would look
+        tokens = self.encoder(input_ids=ids, attention_mask=shown).last_hidden_state
         return self.head(self.pool_tokens(tokens, ids, mask))
 
     def pool_tokens(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
