@@ -309,15 +309,10 @@ def fit(preprocessing: Preprocessing, split: Split) -> tuple[Preprocessing, list
     first = split.raw(0) if len(split) else None
     if not isinstance(first, Mapping):
         return _of_numbers(preprocessing, split, first)
-    cells: dict[str, list[Any]] = {}
-    for index, row in enumerate(_rows(split)):
-        for name, cell in row.items():
-            cells.setdefault(str(name), [None] * index).append(cell)
-        for held in cells.values():
-            if len(held) <= index:
-                held.append(None)
+    rows = list(_rows(split))
     columns, left_out, notes = [], [], []
-    for name, held in cells.items():
+    for name in dict.fromkeys(name for row in rows for name in row):
+        held = [row.get(name) for row in rows]
         if why := _useless(held):
             left_out.append({"name": name, "why": why})
             notes.append(f"column {name!r} is left out: {why}")
@@ -426,8 +421,9 @@ def _useless(cells: list[Any]) -> str | None:
     there = [cell for cell in cells if not is_empty(cell)]
     if not there:
         return "it is empty in every row"
-    if len(there) == len(cells) and len(distinct := {text_of(cell) for cell in there}) == 1:
-        return f"it is {_short(next(iter(distinct)))} in every row"
+    first = text_of(there[0])
+    if len(there) == len(cells) and all(text_of(cell) == first for cell in there):
+        return f"it is {_short(first)} in every row"
     if _kind(there) == CATEGORY and len(there) > _FEW:
         alone = sum(count == 1 for count in Counter(map(text_of, there)).values())
         if alone > max(_FEW, _DISTINCT * len(there)):
