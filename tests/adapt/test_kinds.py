@@ -234,6 +234,8 @@ def test_the_command_line(
     monkeypatch.chdir(tmp_path)
     fit = ["fit", str(made.file), "-b", made.weights, "-s", "linear-probe", "-o", "run"]
     assert run([*fit, "--device", "cpu", "--val", "test", "--label", "verdict"]) == 0
+    assert run(["fit", "--resume", "-o", "run", "--label", "split"]) == 2
+    assert "--label: verdict there, split now" in capsys.readouterr().err
     assert run(["evaluate", "run", str(made.file), "--device", "cpu", "--json"]) == 0
     out = capsys.readouterr().out
     assert json.loads(out[out.index("{") :])["accuracy"] > made.kind.least

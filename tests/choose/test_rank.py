@@ -189,3 +189,17 @@ def test_a_broad_glob_compares_what_is_here(published: Publish, colours: tuple[n
     ranking = zoo.rank(["resnet*", "tiny*"], colours)
     assert [row.weights for row in ranking] == ["tiny.good"]
     assert any("more match but are not on this disk" in note for note in ranking.notes)
+
+
+@pytest.mark.usefixtures("three")
+def test_those_that_take_other_samples_are_left_out(colours: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [{"age": float(random.normal(30 + 20 * code)), "risk": "ab"[code]} for code in (0, 1) * 30]
+    first = zoo.compose("tiny_rows", "from-scratch", weights=None, epochs=1).fit(rows, label="risk")
+    first.publish("tiny_rows.people")
+    ranking = zoo.rank("tiny*", colours)
+    assert {row.weights for row in ranking} == {"tiny.good", "tiny.twin", "tiny.blind"}
+    assert "left out, as they do not take pictures: tiny_rows.people" in ranking.notes
+    assert [row.weights for row in zoo.rank("tiny*", rows, label="risk")] == ["tiny_rows.people"]
+    with pytest.raises(DataError, match="holds pictures, but the backbone takes rows of a table"):
+        zoo.rank("tiny_rows*", colours)

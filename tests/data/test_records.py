@@ -195,6 +195,14 @@ class TestTables:
         assert "column yes gives the target label away ('ja' is 'good', 'nein' is 'bad')" in note
         assert open_data(file, task_classes=("bad", "good")).notes == ()  # rows to be judged by may be few
 
+    def test_a_copy_in_numbers_is_sure_in_many_rows_alone(self, write) -> None:
+        few = write("t.csv", "a,b,label\n" + "".join(f"{i},{i % 2},{i % 2}\n" for i in range(6)))
+        (note,) = open_data(few).notes
+        assert "column b gives the target label away" in note
+        many = write("t.csv", "a,b,label\n" + "".join(f"{i},{i % 2},{i % 2}\n" for i in range(20)))
+        with pytest.raises(DataError, match="row 1: column b is a copy of the target label"):
+            open_data(many)
+
     def test_columns_that_say_nothing_are_named(self, write) -> None:
         file = write("t.csv", "gone,age,label\n" + "".join(f",{30 + i % 7},{'ab'[i % 2]}\n" for i in range(40)))
         learner = zoo.compose("tabular_resnet", "knn", weights=None, accelerator="cpu").fit(file)

@@ -25,6 +25,8 @@ from zoo.data.task import REGRESSION, Task
 from zoo.errors import DataError
 
 _SEPARATOR: Final = "|"
+#: Numbers of two columns are the same in so many rows for one reason only; of fewer it may be chance.
+_SURE: Final = 20
 #: Rows, or columns, named in one message.
 _LISTED: Final = 10
 
@@ -321,7 +323,7 @@ def _refuse_copies(records: Records, samples: Samples, target: str) -> list[str]
     distinct = len(set(known.cells))
     notes = []
     for one in samples.columns.values():
-        if distinct > 1 and _same(one, known):
+        if distinct > 1 and (one.type == TEXT or len(records) >= _SURE) and _same(one, known):
             raise DataError(
                 f"{records.head}: column {one.name} is a copy of the target {target}",
                 why="It would be learned from, and nothing else.",
