@@ -12,11 +12,10 @@ import pytest
 import soundfile
 from contrast import CONTRAST
 from PIL import Image
-from test_report import Page
+from test_report import HOSTILE, Page
 
 import zoo
 from zoo.data.sound import Sound
-from zoo.report.page import _environment
 from zoo.report.samples import COLUMNS, RATE, SECONDS, TEXT, Shown, shown
 
 if TYPE_CHECKING:
@@ -136,12 +135,57 @@ def test_a_report_of_recordings(tmp_path: Path, browser_or_none: Chromium | None
         assert browser_or_none.run("document.documentElement.scrollWidth") <= 390
 
 
-def test_what_is_read_is_text_in_the_page() -> None:
-    """Texts and cells of any content are escaped, and stand as they are."""
-    hostile = "<script>alert(1)</script> & \"'"
-    macro = _environment().get_template("plot.html").make_module({"colour": str, "shape": str}).shot
-    for sample in (shown(hostile), shown({hostile: hostile, "none": None})):
-        found = str(macro(sample, hostile))
-        assert "<script>" not in found
-        assert "&lt;script&gt;alert(1)" in found
-    assert "missing" in found
+def noise(folder: Path, kind: str) -> Path:
+    """Texts, or rows of a table, that say nothing of their class; some would be markup, were they not escaped."""
+    random = np.random.default_rng(0)
+    lines = ["text,label" if kind == "text" else "age,amount,job,label"]
+    for i in range(60):
+        word = random.choice(["plain", HOSTILE, "long " * 300])
+        age = "" if random.random() < 0.3 else str(random.integers(20, 60))
+        cells = (
+            [f"{word} {i}"]
+            if kind == "text"
+            else [age, f"{random.normal(2, 0.5):.3f}", random.choice(["cook", HOSTILE])]
+        )
+        lines.append(",".join('"' + cell.replace('"', '""') + '"' if cell else "" for cell in [*cells, f"c{i % 2}"]))
+    lines += [lines[1].replace("c0", "c1"), lines[2].replace("c1", "c0")]  # copies, under another label
+    file = folder / f"{kind}.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.usefixtures("tiny_plugin")
+@pytest.mark.parametrize(("kind", "backbone"), [("text", "tiny_text"), ("table", "tiny_rows")])
+def test_a_report_of_what_is_read(kind: str, backbone: str, tmp_path: Path, browser_or_none: Chromium | None) -> None:
+    data = noise(tmp_path, kind)
+    learner = zoo.compose(backbone, "linear-probe", weights=None).fit(data)
+    path = learner.report(tmp_path / "r.html", map="pca", explain=2)
+    page = Page(path)
+    wrong = round(learner.evaluation.n * (1 - learner.evaluation.accuracy))
+    assert wrong > 0
+    section = page.source.split('id="mistakes"')[1].split("</section>")[0]
+    element = {"text": "<blockquote>", "table": '<table class="row">'}[kind]
+    assert section.count(element) == min(wrong, 12)
+    assert "no pictures here" in page.texts["absent"]
+    assert "occlusion" not in page.sections
+    assert page.source.split('id="audit"')[1].split("</section>")[0].count(element) >= 4  # two pairs of copies
+    assert not [tag for tag, _ in page.elements if tag in ("img", "audio")]
+    assert [one for tag, one in page.elements if tag == "script"] == [{}]
+    assert "<script>alert" not in page.source
+    assert "alert(1)" in page.texts["mistakes"] + page.texts["audit"]
+    if kind == "table":
+        assert "missing" in page.texts["mistakes"] + page.texts["audit"]
+    card = (learner.save(tmp_path / "run") / "README.md").read_text()
+    given, hub = {"text": ('["A text."]', "text-classification"), "table": ('"rows.csv"', "tabular-classification")}[
+        kind
+    ]
+    assert f"learner.predict({given})" in card
+    assert f"pipeline_tag: {hub}" in card
+    if browser_or_none is not None:
+        for dark in (False, True):
+            browser_or_none.open(path, dark=dark)
+            assert browser_or_none.complaints == []
+            assert browser_or_none.requests == []
+            assert browser_or_none.run(CONTRAST) == []
+        browser_or_none.open(path, width=390)
+        assert browser_or_none.run("document.documentElement.scrollWidth") <= 390
