@@ -260,7 +260,13 @@ def _reported(val: Any, data: Data, skip_bad: bool, kind: str | None, label: str
         group_by = None
     try:
         return open_data(
-            val, kind=kind, label=label_in(val, label), task_classes=data.task, skip_bad=skip_bad, group_by=group_by
+            val,
+            kind=kind,
+            label=label_in(val, label),
+            labelled=data.task is not None,
+            task_classes=data.task,
+            skip_bad=skip_bad,
+            group_by=group_by,
         )
     except NotFoundError as error:
         error.add_note(f"It was asked for as the reported split; {data.name} has: {', '.join(data.splits)}.")

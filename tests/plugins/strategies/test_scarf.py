@@ -116,6 +116,9 @@ def test_data_without_labels() -> None:
     assert bare.evaluation.primary == "r2"
     assert bare.evaluation.value > 0.5
     assert any(note.startswith("there are no labels") for note in bare.notes)
+    elsewhere = data_of(30, seed=4).splits["train"].samples.rows
+    apart = zoo.compose("tabular_resnet", "scarf", **QUICK).fit(data_of(90, labelled=False), elsewhere)
+    assert apart.evaluation.n == 30
     with pytest.raises(UsageError, match="a guard compares"):
         zoo.compose("tabular_resnet", "scarf", **QUICK).fit(data_of(90, labelled=False), "test", guard=True)
     with pytest.raises(zoo.DataError):
@@ -140,3 +143,23 @@ def test_rows_without_a_label_take_part() -> None:
 def test_impossible_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Scarf(**options)  # type: ignore[arg-type]
+
+
+def test_without_labels_a_fit_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    data = data_of(90, labelled=False)
+
+    def break_off(what: str, done: int, steps: int) -> None:
+        if what == "train" and done == 3:
+            raise InterruptedError
+
+    whole = zoo.compose("tabular_resnet", "scarf", **QUICK).fit(data, "test")
+    with pytest.raises(InterruptedError):
+        zoo.compose("tabular_resnet", "scarf", **QUICK).fit(data, "test", resume=tmp_path / "run", progress=break_off)
+    resumed = zoo.compose("tabular_resnet", "scarf", **QUICK).fit(data, "test", resume=tmp_path / "run")
+    assert any("went on from its checkpoint" in note for note in resumed.notes)
+    one, other = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    again = zoo.load(resumed.save(tmp_path / "run"), accelerator="cpu")
+    assert again.classes == whole.classes
+    test = data.splits["test"]
+    np.testing.assert_allclose(again.predict(test), whole.predict(test), atol=1e-5)
