@@ -38,6 +38,18 @@ class TestPandas:
             data = open_data((x, labels))
             assert (data.classes, data.train.raw(2)) == (("high", "low"), {"age": 41.0, "job": "b"})
 
+    def test_the_target_left_among_the_columns(self) -> None:
+        made = pandas.DataFrame({"age": range(30), "risk": ["low", "high", "high"] * 10})
+        with pytest.raises(DataError, match="the DataFrame: column risk is a copy of the target y"):
+            open_data((made, made["risk"]))
+        made["code"] = (made["risk"] == "low").astype(int)
+        with pytest.raises(DataError, match="the DataFrame: column code is a copy of the target y"):
+            open_data((made.drop(columns="risk"), made["code"].to_numpy()))
+        (note,) = open_data((made.drop(columns="risk"), made["risk"])).notes
+        assert "column code gives the target y away" in note
+        wide = np.stack([made["code"], 1 - made["code"]], axis=1)
+        assert open_data((made[["age"]], wide)).task.kind == "multi-label"
+
     def test_types_of_its_own(self) -> None:
         made = pandas.DataFrame(
             {

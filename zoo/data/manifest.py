@@ -72,8 +72,8 @@ def rows_of(
     samples, notes = _samples(records, what, column, taken)
     if targets is None and target is not None:
         targets = _labels(records, target, task, labelled)
-    if what == "table" and labelled and task is None and target is not None:
-        notes += _refuse_copies(records, samples, target)
+    if labelled and task is None and isinstance(samples, TableSamples):
+        notes += _refuse_copies(records, samples, _known(records, target, targets))
     return Rows(
         records.name,
         samples,
@@ -310,22 +310,32 @@ def _number(cell: str) -> float | None:
 # -- the target among the columns --------------------------------------------------------------------------------------
 
 
-def _refuse_copies(records: Records, samples: Samples, target: str) -> list[str]:
+def _known(records: Records, target: str | None, targets: Any) -> Column:
+    """The target as a column, also where it was given beside the table."""
+    if target is not None and target in records.header:
+        return records.column(target)
+    given = targets.tolist() if hasattr(targets, "tolist") else list(targets)
+    beside = Records("y", "y", ("y",), {"y": given}, len(given), "row {}".format)
+    try:
+        return beside.column("y")
+    except DataError:  # several numbers a row; what is wrong with targets is said elsewhere
+        return Column("y", EMPTY, given)
+
+
+def _refuse_copies(records: Records, samples: TableSamples, known: Column) -> list[str]:
     """A note on columns that give every target away under other names.
 
     Raises:
         DataError: a column that is the target itself.
     """
-    assert isinstance(samples, TableSamples)
-    known = records.column(target)
-    if known.type in (LABELS, EMPTY):
+    if known.type in (LABELS, EMPTY) or len(known.cells) != len(records):
         return []
     distinct = len(set(known.cells))
     notes = []
     for one in samples.columns.values():
         if distinct > 1 and (one.type == TEXT or len(records) >= _SURE) and _same(one, known):
             raise DataError(
-                f"{records.head}: column {one.name} is a copy of the target {target}",
+                f"{records.head}: column {one.name} is a copy of the target {known.name}",
                 why="It would be learned from, and nothing else.",
                 hint=f"Take the column {one.name} out.",
             )
@@ -333,7 +343,7 @@ def _refuse_copies(records: Records, samples: Samples, target: str) -> list[str]
         if 1 < distinct < len(known.cells) and len(pairs) == distinct == len(set(one.cells)):
             said = ", ".join(f"{a!r} is {b!r}" for a, b in sorted(pairs, key=str)[:3])
             notes.append(
-                f"{records.where or records.name}: column {one.name} gives the target {target} away ({said}): take it "
+                f"{records.where or records.name}: column {one.name} gives the target {known.name} away ({said}): take it "
                 "out unless it is known before the target is"
             )
     return notes
