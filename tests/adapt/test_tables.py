@@ -236,7 +236,7 @@ def test_rank_audit_report_and_export(fitted: Learner, tmp_path: Path) -> None:
     page = fitted.report(tmp_path / "page.html", data)
     text = page.read_text(encoding="utf-8")
     assert "credit.csv, row" in text
-    assert "takes no pictures" in text
+    assert "There are no pictures here" in text
     for ending in ("onnx", "pt2"):
         made = fitted.export(tmp_path / f"net.{ending}")
         assert made.parity < 1e-5
