@@ -343,8 +343,8 @@ def _refuse_copies(records: Records, samples: TableSamples, known: Column) -> li
         if 1 < distinct < len(known.cells) and len(pairs) == distinct == len(set(one.cells)):
             said = ", ".join(f"{a!r} is {b!r}" for a, b in sorted(pairs, key=str)[:3])
             notes.append(
-                f"{records.where or records.name}: column {one.name} gives the target {known.name} away ({said}): take it "
-                "out unless it is known before the target is"
+                f"{records.where or records.name}: column {one.name} gives the target {known.name} away ({said}): "
+                "take it out unless it is known before the target is"
             )
     return notes
 
