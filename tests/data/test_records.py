@@ -156,6 +156,23 @@ class TestErrors:
             open_data(file, label="rsk")
         assert open_data(file, label="risk").classes == ("bad", "good")
 
+    @pytest.mark.parametrize(
+        ("name", "kind", "labelled", "said", "hint"),
+        [
+            ("t.json", None, True, "neither a folder nor", "one object a line"),
+            ("t.xlsx", "table", False, "is no file of rows of a table", "Save it as CSV"),
+            ("t.csv.gz", "table", False, "is no file of rows of a table", "Unpack it"),
+            ("t.md", "text", False, "is no file of texts", "Texts end in .txt"),
+            ("t.dat", None, True, "neither a folder nor", "Give a folder"),
+        ],
+    )
+    def test_files_that_others_read(self, write, name, kind, labelled, said, hint) -> None:
+        file = write(name, b"\x00")
+        for source in (file, str(file)) if labelled else (file, [file]):
+            with pytest.raises(DataError, match=said) as caught:
+                open_data(source, kind=kind, labelled=labelled)
+            assert hint in caught.value.hint
+
     def test_a_first_row_of_data(self, write) -> None:
         with pytest.raises(DataError, match="no column label") as caught:
             open_data(write("t.csv", "A11,6,1\nA12,48,2\n"))

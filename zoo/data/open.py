@@ -11,7 +11,7 @@ from typing import Any, Final
 from zoo.data import arrays, builtin
 from zoo.data.assemble import Known, Rows, assemble, retarget
 from zoo.data.cells import TextSamples
-from zoo.data.dataset import TRAIN, Data, Split, expect_kind
+from zoo.data.dataset import KINDS, TRAIN, Data, Split, expect_kind
 from zoo.data.files import FileSamples, is_sample, sample_files, without_notes
 from zoo.data.folder import read_folder, read_loose
 from zoo.data.frames import frame_columns, from_frame, is_frame
@@ -21,6 +21,17 @@ from zoo.data.task import CLASSES, Task
 from zoo.errors import DataError, NotFoundError, UsageError
 from zoo.settings import expanded
 
+#: What to do about files that others read.
+_INSTEAD: Final = {
+    ".json": "Write one object a line, in a .jsonl file.",
+    ".xlsx": "Save it as CSV in UTF-8.",
+    ".xls": "Save it as CSV in UTF-8.",
+    ".ods": "Save it as CSV in UTF-8.",
+    ".gz": "Unpack it first.",
+    ".zip": "Unpack it first.",
+    ".feather": "Write it as Parquet.",
+    ".arrow": "Write it as Parquet.",
+}
 #: A longer string is a text.
 _LONGEST_PATH: Final = 1024
 
@@ -214,10 +225,11 @@ def _read_path(path: Path, wanted: Wanted) -> Rows:
 
         return read_npz(path, labelled=wanted.labelled)
     if not wanted.labelled:
-        return Rows(path.name, FileSamples([path], str(path)), path=path, source=str(path))
+        return Rows(path.name, _files([path], wanted.kind), path=path, source=str(path))
     raise DataError(
         f"{path} is neither a folder nor a CSV manifest nor a NumPy archive",
-        hint="Give a folder of class folders, a table (.csv, .tsv, .jsonl, .parquet) whose columns are path,label"
+        hint=_INSTEAD.get(path.suffix.lower())
+        or "Give a folder of class folders, a table (.csv, .tsv, .jsonl, .parquet) whose columns are path,label"
         "[,split], or text,label, or what is known of each row; or an .npz of x and y.",
     )
 
@@ -318,10 +330,22 @@ def _samples(given: Any, kind: str | None) -> Any:
     if kind == "text" and items and all(isinstance(item, str) for item in items):
         return TextSamples(items)
     if items and all(isinstance(item, (str, os.PathLike)) for item in items):
-        return FileSamples(_expand(items, kind))
+        return _files(_expand(items, kind), kind)
     if any(isinstance(item, (str, os.PathLike)) for item in items):
         raise DataError("paths and samples in memory are mixed in one list", hint="Give one kind at a time.")
     return arrays.ListSamples(items)
+
+
+def _files(paths: list[Path], kind: str | None) -> FileSamples:
+    """Files as samples; where texts or rows are eaten, a file of no known ending is none of them."""
+    odd = next((path for path in paths if not is_sample(path.name)), None)
+    if odd is not None and kind in ("text", "table"):
+        raise DataError(
+            f"{odd} is no file of {KINDS[kind]}",
+            hint=_INSTEAD.get(odd.suffix.lower())
+            or ("Texts end in .txt; or give" if kind == "text" else "Give") + " a .csv, .tsv, .jsonl or .parquet.",
+        )
+    return FileSamples(paths, str(paths[0]) if len(paths) == 1 else "the data")
 
 
 def _texts(given: Any) -> list[str] | None:
