@@ -19,6 +19,7 @@ from zoo.catalog.tables import counted
 from zoo.choose.compare import holm, paired_p, row_errors, too_few
 from zoo.choose.raw import raw_outputs
 from zoo.data.dataset import Split
+from zoo.data.sound import SOUND
 from zoo.data.table import KIND
 from zoo.data.task import CLASSES, REGRESSION, Task
 
@@ -271,5 +272,7 @@ def _advice(verdict: str, best: Baseline, rows: str, unseen: bool, kind: str) ->
     raw = "a model on the raw numbers is enough"
     if kind == KIND:
         raw = "take boosted trees (scikit-learn's HistGradientBoosting), which are the raw baseline here"
+    elif kind == SOUND.kind:
+        raw = "logistic regression on the recordings' cepstra is enough"
     instead = {"from-scratch": "train from scratch (-s from-scratch)", "raw": raw}
     return f"{instead.get(best.name, best.name + ' is better')}; or try another backbone (zoo rank)."
