@@ -243,7 +243,7 @@ def test_the_command_line(
     rows = json.loads(capsys.readouterr().out)
     assert len(rows) == 2 * TEST + 1
     split = open_data(made.file, label="verdict").splits["test"]
-    assert [row["path"] for row in rows] == [split.location(i) for i in range(len(split))]
+    assert [row["path"] for row in rows] == [split.named(i) for i in range(len(split))]
     assert run(["audit", str(made.file), "--label", "verdict", "--device", "cpu", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["duplicates"]) == 2
 

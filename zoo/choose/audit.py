@@ -249,11 +249,11 @@ class _Rows:
 
     def where(self, row: int) -> str:
         split, index = self.places[row]
-        return split.samples.named(int(split.rows[index])) or f"{split.name}[{index}]"
+        return split.named(index) or f"{split.name}[{index}]"
 
     def place(self, row: int) -> Finding:
         split, index = self.places[row]
-        where = {"path": split.samples.named(int(split.rows[index])), "split": split.name, "index": index}
+        where = {"path": split.named(index), "split": split.name, "index": index}
         return where if self.codes is None else {**where, "label": self.label(row)}
 
     def finding(self, row: int, words: str, **more: Any) -> Finding:

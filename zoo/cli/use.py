@@ -87,7 +87,7 @@ def predict_verb(
     out.notes(learner.seen)
     rows: list[dict[str, Any]] = []
     for i, values in enumerate(found):
-        row: dict[str, Any] = {"path": str(split.location(i))}
+        row: dict[str, Any] = {"path": split.named(i) or split.location(i)}
         if learner.task.kind == CLASSES:
             best = int(values.argmax())
             row |= {"label": learner.classes[best], "probability": float(values[best])}

@@ -147,6 +147,10 @@ class Split:
         """A file's path or a row's number, for messages."""
         return self.samples.location(int(self.rows[index]))
 
+    def named(self, index: int) -> str | None:
+        """What people find the sample by; see `Samples.named`."""
+        return self.samples.named(int(self.rows[index]))
+
     @property
     def paths(self) -> list[Path | None]:
         """Each sample's file, or None where it has none."""
