@@ -107,6 +107,7 @@ class TestErrors:
             ("t.csv", "label\nx\ny\n", "no column is left to learn from"),
             ("t.csv", f"{TABLE}3,a,x\n4,b,x\n", "only one class, 'x'"),
             ("t.csv", TABLE, "t is empty"),
+            ("t.jsonl", "\n", r"t\.jsonl is empty: it has no rows"),
             ("t.csv", "y,copy,label\n1,b,b\n2,a,a\n", r"t\.csv, row 1: column copy is a copy of the target label"),
             ("t.csv", "text,label\n ,1\nb,0\n", "1 of 2 texts cannot be read"),
             ("t.jsonl", '{"a": 1, "label": 1}\n\n{"a": 1}\n', r"t\.jsonl, line 3: no 'label', which line 1 has"),
@@ -136,6 +137,17 @@ class TestErrors:
     def test_it_says_where(self, write, name, content, said) -> None:
         with pytest.raises(DataError, match=said):
             open_data(write(name, content))
+
+    def test_a_file_that_cannot_be_read(self, write, monkeypatch) -> None:
+        file = write("t.csv", TABLE)
+
+        def refused(self):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "read_bytes", refused)
+        with pytest.raises(DataError, match=r"t\.csv cannot be read") as caught:
+            open_data(file)
+        assert caught.value.why == "Permission denied"
 
     def test_the_row_of_an_empty_text(self, write) -> None:
         file = write("t.csv", "text,label\na,1\n\t,1\nb,0\n")
@@ -288,7 +300,8 @@ def test_the_header_alone(write) -> None:
     assert column_names(write("a.csv", "\ufeffx, y\n1,2\n")) == ["x", "y"]
     assert column_names(write("a.tsv", "x\ty\n")) == ["x", "y"]
     assert column_names(write("a.jsonl", '\n{"x": 1, "y": 2}\n')) == ["x", "y"]
-    assert column_names(write("b.jsonl", "nothing")) == []
+    for name, content in (("b.jsonl", "nothing"), ("b.jsonl", "[" * 10_000), ("b.parquet", "nothing"), ("b.csv", "")):
+        assert column_names(write(name, content)) == []
 
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from zoo.data.dataset import Samples, Unreadable
 from zoo.data.files import FORMATS, EncodedSamples
 from zoo.data.fingerprint import of_bytes
-from zoo.data.records import Column, Records
+from zoo.data.records import HALF, Column, Records, is_unicode
 from zoo.errors import DataError
 
 _json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -56,7 +56,7 @@ class TextSamples(Samples):
         text = self.raw(row)
         if not text.strip():
             return "the text is empty"
-        return "half a character (a lone surrogate)" if any("\ud800" <= letter <= "\udfff" for letter in text) else ""
+        return "" if is_unicode(text) else HALF
 
     def location(self, row: int) -> str:
         return f"text {row}" if self.records is None else self.records.location(row, self._column)

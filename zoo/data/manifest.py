@@ -60,6 +60,8 @@ def rows_of(
         DataError: a missing column, an empty cell, an unknown split, a number that is none, a file that does not exist,
             a copy of the target among the columns; the message names file, row and column.
     """
+    if not records.header and not records.written:
+        raise DataError(f"{records.where or records.name} is empty: it has no rows")
     target = _target(records, label, () if targets is not None else labels)
     what, column = _what(records, kind, target)
     expect_kind({"media": records.media.get(column or "")}.get(what, what), kind, records.where or records.name)

@@ -33,6 +33,8 @@ _INTEGER: Final = re.compile(r"[+-]?(?:0|[1-9][0-9]*)", re.ASCII)
 _BOOLEANS: Final = {"true": True, "false": False}
 #: What stands for an empty cell in a written column whose other cells are numbers.
 _MISSING: Final = frozenset({"na", "n/a", "#n/a", "nan", "null", "none", "?"})
+#: What is wrong with text that is no Unicode.
+HALF: Final = "half a character (a lone surrogate)"
 #: Whole numbers beyond are read as numbers with a point.
 _LARGEST: Final = 2**63
 
@@ -231,7 +233,7 @@ def _type_of(records: Records, row: int, name: str, cell: Any) -> str:
     if isinstance(cell, float):
         return NUMBER if math.isfinite(cell) else _refuse(records, row, name, f"{cell} is no finite number")
     if isinstance(cell, str):
-        return TEXT if _is_text(cell) else _refuse(records, row, name, "half a character (a lone surrogate)")
+        return TEXT if is_unicode(cell) else _refuse(records, row, name, HALF)
     if isinstance(cell, (list, tuple)) and all(isinstance(one, str) for one in cell):
         return LABELS
     return _refuse(records, row, name, f"a {type(cell).__name__} is no cell of a table")
@@ -244,9 +246,10 @@ def _refuse(records: Records, row: int, name: str, what: str) -> str:
     )
 
 
-def _is_text(cell: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether all of it can be written in UTF-8."""
     try:
-        cell.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -285,16 +288,17 @@ def is_records(path: Path) -> bool:
 
 
 def column_names(file: Path) -> list[str]:
-    """The header of a file of records, nothing else of which is read or checked."""
-    if file.suffix.lower() == ".parquet":
-        return list(_parquet().read_schema(file).names)
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        if file.suffix.lower() in _DELIMITERS:
-            return [cell.strip() for cell in next(csv.reader(stream, delimiter=_DELIMITERS[file.suffix.lower()]), [])]
-        try:
+    """The header of a file of records, nothing else of which is read; none of one that is damaged."""
+    end = file.suffix.lower()
+    try:
+        if end == ".parquet":
+            return list(_parquet().read_schema(file).names)
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            if end in _DELIMITERS:
+                return [cell.strip() for cell in next(csv.reader(stream, delimiter=_DELIMITERS[end]), [])]
             first = json.loads(next((line for line in stream if line.strip()), "{}"))
-        except ValueError:
-            return []
+    except (OSError, ValueError, RecursionError, csv.Error):
+        return []
     return list(first) if isinstance(first, dict) else []
 
 
@@ -436,6 +440,8 @@ _READERS: Final[Mapping[str, Callable[[Path], Records]]] = {
 def _text(file: Path) -> str:
     try:
         return decode(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file} cannot be read", why=error.strerror) from error
     except DataError as error:
         raise DataError(f"{file} is {error.message}", hint=error.hint) from error
 
