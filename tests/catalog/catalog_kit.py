@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import zoo
+from zoo.catalog.loaded import PluginReport
 from zoo.catalog.registry import Registry
 from zoo.settings import Settings
+
+#: Source of a plugin with one backbone.
+GOOD = """
+import zoo
+@zoo.hookimpl
+def zoo_backbones():
+    yield zoo.Backbone(name="{name}", family="f", build="a:b", num_features=1, params=1)
+"""
 
 
 def backbone(name: str = "tiny", **values: Any) -> zoo.Backbone:
@@ -51,3 +61,18 @@ class Gives:
 def alone(plugins: Any = None, *, files: Any = (), **settings: Any) -> Registry:
     """A registry of these plugins and files only."""
     return Registry(plugins, settings=Settings(**settings), builtins=False, entry_points=False, files=files)
+
+
+def installed(**settings: Any) -> Registry:
+    """A registry of what is installed, without the built-ins."""
+    return Registry(settings=Settings(**settings), builtins=False, files=())
+
+
+def report(registry: Registry, name: str) -> PluginReport:
+    """What is reported of one plugin."""
+    return {one.name: one for one in registry.reports() if one.state != "shadowed"}[name]
+
+
+def hook(function: Callable[..., Any]) -> Any:
+    """A plugin of one hook."""
+    return type("Plugin", (), {function.__name__: staticmethod(zoo.hookimpl(function))})()

@@ -20,6 +20,7 @@ from zoo.errors import DownloadError, IntegrityError, NotFoundError, UsageError
 from zoo.report.card import model_card
 from zoo.report.push import push, without_paths
 from zoo.testing import FakeHub
+from zoo.testing.hub_server import Handler
 from zoo.testing.offline import no_network
 
 # What huggingface_hub says to its own HTTP client.
@@ -172,9 +173,7 @@ class TestLoad:
         assert len(sent) < 50_000 < (made / "model.safetensors").stat().st_size
         other = sent.replace(b'"seed": 0', b'"seed": 7')
         assert (len(other), other == sent) == (len(sent), False)
-        monkeypatch.setattr(
-            "zoo.testing.hub._Handler.bytes_of", lambda self, file: other if file.content == sent else file.content
-        )
+        monkeypatch.setattr(Handler, "bytes_of", lambda self, file: other if file.content == sent else file.content)
         for run in ("hf://me/ants", f"hf://me/ants@{commit}"):
             with pytest.raises(IntegrityError, match="is not what the Hub says"):
                 zoo.load(run)
