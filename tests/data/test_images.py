@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data.images import decode, upright
+from zoo.data.images import PICTURE, decode, upright
 from zoo.errors import DataError
 
 GREY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
@@ -53,9 +53,24 @@ def test_cmyk() -> None:
     assert blue < 15
 
 
-def test_floating_point_pixels_are_refused() -> None:
+def test_pixels_of_unknown_range_are_refused() -> None:
     with pytest.raises(DataError, match="floating-point"):
         upright(Image.fromarray(GREY.astype(np.float32)))
+    for pixels in (GREY.astype(np.int32), GREY.astype(np.int32) << 20):
+        content = encoded(Image.fromarray(pixels), "TIFF")
+        with pytest.raises(DataError, match="32-bit grey pixels have no known range"):
+            decode(content)
+        assert PICTURE.problem(content) == "32-bit grey pixels"
+    for pixels in (GREY.astype(np.int32) - 3, GREY.astype(np.int32) + 65_536):
+        with pytest.raises(DataError, match="32-bit grey"):
+            upright(Image.fromarray(pixels))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_deep_grey_keeps_its_upper_byte(kind: str) -> None:
+    content = encoded(Image.fromarray(GREY.astype(np.uint16) * 257), kind)
+    assert np.array_equal(np.asarray(decode(content)), GREY)
+    assert PICTURE.problem(content) == ""
 
 
 def test_a_large_jpeg_is_decoded_smaller_but_never_below_twice_what_is_needed() -> None:

@@ -19,6 +19,8 @@ SUFFIXES: Final = frozenset({
 #: A JPEG is decoded at reduced size only where it stays at least this many times larger than what is needed, so that
 #: the resize that follows still filters.
 REDUCING_GAP: Final = 2
+#: The TIFF tag of that name.
+_BITS_PER_SAMPLE: Final = 258
 
 
 def decode(content: bytes, shorter: int | None = None) -> Image.Image:
@@ -32,7 +34,7 @@ def decode(content: bytes, shorter: int | None = None) -> Image.Image:
             quarter or an eighth of its size, never below twice `shorter`.
 
     Raises:
-        DataError: floating-point pixels.
+        DataError: floating-point or 32-bit grey pixels, which have no known range.
         Exception: whatever Pillow raises for a file that it cannot read.
     """
     with Image.open(io.BytesIO(content)) as image:
@@ -45,19 +47,31 @@ def decode(content: bytes, shorter: int | None = None) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """Turn a picture as its EXIF orientation says, and make it RGB or L."""
+    if what := _without_range(image):
+        raise DataError(f"{what} have no known range", hint="Scale them to 8 bits, or give arrays instead of files.")
     if image.getexif().get(0x0112, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("RGB", "L"):
         return image
-    if image.mode == "F":
-        raise DataError(
-            "floating-point pixels have no known range", hint="Scale them to 8 bits, or give arrays instead of files."
-        )
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
+
+
+def _without_range(image: Image.Image) -> str:
+    """What pixels nobody knows the range of are called; "" for all others.
+
+    Mode I is also what Pillow makes of 16-bit grey in some formats. A TIFF says how many bits it has.
+    """
+    if image.mode == "F":
+        return "floating-point pixels"
+    if image.mode != "I":
+        return ""
+    deep = 32 in (getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) or ())
+    low, high = image.getextrema()
+    return "32-bit grey pixels" if deep or low < 0 or high > 65535 else ""
 
 
 class PictureFormat:
@@ -79,7 +93,7 @@ class PictureFormat:
             with Image.open(io.BytesIO(content)) as image:
                 image.draft(None, (1, 1))
                 image.load()
-                return "floating-point pixels" if image.mode == "F" else ""
+                return _without_range(image)
         except UnidentifiedImageError:
             return "not an image"
 
