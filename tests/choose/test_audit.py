@@ -85,6 +85,25 @@ def test_planted_faults_are_found(found: zoo.choose.audit.Audit) -> None:
     assert found.classes["red"] == {"train": 52, "val": 15}
 
 
+def test_copies_of_a_wrong_label_do_not_vouch_for_it(tmp_path: Path) -> None:
+    for hue, name in ((0, "red"), (2, "blue")):
+        (tmp_path / name).mkdir()
+        for i in range(30):
+            scene(1000 * hue + i, hue).save(tmp_path / name / f"p{i:03}.jpg", quality=92)
+    scene(9000, 2).save(tmp_path / "red" / "wrong.jpg", quality=92)
+    for i in range(12):
+        shutil.copy(tmp_path / "red" / "wrong.jpg", tmp_path / "red" / f"wrong_{i:02}.jpg")
+    assert {name for name in names(zoo.audit(tmp_path).label_suspects) if "wrong" in name}
+
+
+def test_all_rows_being_copies_leaves_no_suspects(tmp_path: Path) -> None:
+    for name in ("red", "blue"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            scene(1, 0).save(tmp_path / name / f"{i}.png")
+    assert zoo.audit(tmp_path).label_suspects == []
+
+
 def test_every_finding_says_where_it_is(found: zoo.choose.audit.Audit, planted: Path) -> None:
     record = json.loads(json.dumps(found.as_json(), allow_nan=False))
     opened = open_data(planted, skip_bad=True)

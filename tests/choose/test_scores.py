@@ -120,6 +120,18 @@ def test_neighbours_vote_as_in_scikit_learn() -> None:
     assert knn_accuracy(torch.from_numpy(features), codes) > 0.9
 
 
+def test_copies_are_no_neighbours() -> None:
+    features, codes = data(40, 10)
+    features, codes = np.concatenate([features, features[:5], features[:1]]), np.concatenate([codes, [0] * 6])
+    first = np.concatenate([np.arange(40), np.arange(5), [0]])
+    votes = neighbour_votes(torch.from_numpy(features), codes, k=7, first=first)
+    for row in (0, 4, 40, 45, 20):
+        others = first != first[row]
+        others[row] = True
+        alone = neighbour_votes(torch.from_numpy(features[others]), codes[others], k=7)
+        np.testing.assert_allclose(votes[row], alone[int(others[:row].sum())], atol=1e-12)
+
+
 def test_votes_do_not_depend_on_the_order_of_equal_rows() -> None:
     features = torch.ones(9, 4)
     codes = np.array([0, 1, 2] * 3)

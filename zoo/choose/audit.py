@@ -21,6 +21,7 @@ from zoo.catalog.check import absent_distribution
 from zoo.catalog.spec import Preprocessing
 from zoo.catalog.tables import counted
 from zoo.choose import duplicates, shifts
+from zoo.choose.compare import first_alike
 from zoo.choose.look import SIDE, Look, look_at
 from zoo.choose.raw import cepstra, texts, words
 from zoo.choose.suspects import label_suspects
@@ -389,7 +390,7 @@ def _rare(rows: _Rows) -> list[Finding]:
 def _suspects(rows: _Rows, features: Tensor | None, seed: int) -> list[Finding]:
     if features is None or rows.codes is None or rows.task is None or rows.task.outputs < 2:
         return []
-    name = rows.task.classes.__getitem__
+    name, first = rows.task.classes.__getitem__, first_alike(rows.digests)
     return [
         rows.finding(
             one.row,
@@ -399,7 +400,7 @@ def _suspects(rows: _Rows, features: Tensor | None, seed: int) -> list[Finding]:
             p_suggested=round(one.p_suggested, 5),
             neighbours=round(one.neighbours, 5),
         )
-        for one in label_suspects(features, rows.codes, rows.task, seed)
+        for one in label_suspects(features, rows.codes, rows.task, seed, first)
     ]
 
 

@@ -122,7 +122,9 @@ def knn_accuracy(features: Tensor, codes: np.ndarray) -> float:
     return float((neighbour_votes(features, codes).argmax(axis=1) == codes).mean())
 
 
-def neighbour_votes(features: Tensor, codes: np.ndarray, k: int = 20, temperature: float = 0.07) -> np.ndarray:
+def neighbour_votes(
+    features: Tensor, codes: np.ndarray, k: int = 20, temperature: float = 0.07, first: np.ndarray | None = None
+) -> np.ndarray:
     """Share (N, C) of the votes that each class gets from a row's k nearest neighbours, the row itself excluded.
 
     Neighbours are found by cosine; see `zoo.adapt.neighbours.vote`.
@@ -130,14 +132,17 @@ def neighbour_votes(features: Tensor, codes: np.ndarray, k: int = 20, temperatur
     Args:
         features: (N, D), N >= 2.
         codes: (N,) class indices.
-        k: neighbours; at most N - 1.
+        k: neighbours; at most as many as the row has that are no copy.
         temperature: T.
+        first: (N,) rows of one number are copies of each other, and no neighbours; two numbers at least.
     """
     unit = torch.nn.functional.normalize(features.double(), dim=1)
+    alike = torch.arange(len(unit)) if first is None else torch.from_numpy(first)
+    others = len(unit) - int(torch.unique(alike, return_counts=True)[1].max())
     voters = torch.nn.functional.one_hot(torch.from_numpy(np.asarray(codes, dtype=np.int64))).double()
     shares = []
     for rows in torch.arange(len(unit)).split(_CHUNK):
         similar = unit[rows] @ unit.T
-        similar[torch.arange(len(rows)), rows] = -torch.inf
-        shares.append(vote(similar, voters, min(k, len(unit) - 1), temperature))
+        similar[alike[rows][:, None] == alike] = -torch.inf
+        shares.append(vote(similar, voters, min(k, others), temperature))
     return torch.cat(shares).numpy()

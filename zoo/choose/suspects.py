@@ -36,7 +36,9 @@ class Suspect:
     neighbours: float
 
 
-def label_suspects(features: Tensor, codes: np.ndarray, task: Task, seed: int = 0) -> list[Suspect]:
+def label_suspects(
+    features: Tensor, codes: np.ndarray, task: Task, seed: int = 0, first: np.ndarray | None = None
+) -> list[Suspect]:
     """The rows whose label neither an unseen probe nor their neighbours believe, the least believed first.
 
     A row is named where the out-of-fold probability of another class reaches what rows of that class usually have
@@ -48,16 +50,19 @@ def label_suspects(features: Tensor, codes: np.ndarray, task: Task, seed: int = 
         codes: (N,) class indices.
         task: kind and classes.
         seed: of the folds.
+        first: (N,) of `zoo.choose.compare.first_alike`: a row's copies are in its fold, and are no neighbours of it,
+            so that a wrong label cannot vouch for itself.
     """
-    folds = min(FOLDS, int(np.bincount(codes).max()))
-    if folds < 2 or len(codes) < folds:
+    once = np.arange(len(codes)) if first is None else np.unique(first)
+    folds = min(FOLDS, int(np.bincount(codes[once]).max(initial=0)))
+    if folds < 2 or len(once) < folds:
         return []
-    fold = fold_of_rows(codes, task, folds, seed)
+    fold = fold_of_rows(codes, task, folds, seed, first=first)
     held = fold >= 0
     probability = torch.softmax(out_of_fold(features, codes, task, fold, seed), dim=1).numpy()
     usual = np.array([probability[held & (codes == code), code].mean() if (held & (codes == code)).any() else np.inf
                       for code in range(task.outputs)])  # fmt: skip
-    votes = neighbour_votes(features, codes)
+    votes = neighbour_votes(features, codes, first=first)
     rows = np.flatnonzero(held)
     first = probability[rows].argmax(axis=1)
     sure = probability[rows, first] >= usual[first]
