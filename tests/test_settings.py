@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from platformdirs import user_data_path
 
 from zoo.errors import UsageError
-from zoo.settings import Settings
+from zoo.settings import Settings, elsewhere
 
 
 @pytest.mark.skipif(sys.platform == "android", reason="not decided by the environment")
@@ -39,3 +40,12 @@ def test_a_user_nobody_knows(monkeypatch: pytest.MonkeyPatch, variable: str) -> 
     monkeypatch.setenv(variable, "~nobody-of-this-name/x")
     with pytest.raises(UsageError, match="no home directory is known for ~nobody-of-this-name"):
         Settings()
+
+
+def test_only_what_lies_in_the_home_is_moved_by_zoo_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    assert "ZOO_HOME" in elsewhere(tmp_path / "home" / "blobs" / "x")
+    for place in (tmp_path / "home2", tmp_path, "runs/one", None):
+        assert elsewhere(place) == "choose another place"
+    monkeypatch.setenv("ZOO_HOME", "~nobody-of-this-name/x")
+    assert elsewhere(tmp_path) == "choose another place"

@@ -57,6 +57,16 @@ def _home() -> Path:
     return user_data_path("zoo", appauthor=False)
 
 
+def elsewhere(path: str | os.PathLike[str] | None) -> str:
+    """Where what a disk refused at `path` could go instead, for a hint: `ZOO_HOME` moves only what lies in it."""
+    try:
+        home = _home()
+    except UsageError:
+        home = None
+    within = path is not None and home is not None and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(home))
+    return "set ZOO_HOME to another disk" if within else "choose another place"
+
+
 def _features_limit() -> int:
     value = os.environ.get("ZOO_FEATURES_LIMIT", "").strip()
     return parse_size(value, "ZOO_FEATURES_LIMIT") if value else FEATURES_LIMIT

@@ -18,7 +18,7 @@ from zoo import __version__
 from zoo.catalog.near import nearest
 from zoo.cli.output import Output
 from zoo.errors import DiskError, UsageError, ZooError
-from zoo.settings import Settings
+from zoo.settings import Settings, elsewhere
 
 #: verb -> module of this package; imported when the verb is used.
 VERBS: Final = {
@@ -187,6 +187,6 @@ def _from_os(error: OSError) -> ZooError | None:
     if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT):
         return DiskError(
             f"{error.strerror}: {error.filename or 'the disk'}",
-            hint="Free some space, or choose another place with -o or ZOO_HOME.",
+            hint=f"Free some space, check the permissions, or {elsewhere(error.filename)}.",
         )
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from zoo.errors import DiskError
+from zoo.settings import elsewhere
 
 CHUNK: Final = 1 << 20
 
@@ -25,7 +26,7 @@ def disk_errors(doing: str, path: Path) -> Iterator[None]:
         raise DiskError(
             f"cannot {doing} {path}",
             why=error.strerror or str(error),
-            hint="Free some space, check the permissions, or set ZOO_HOME to another disk.",
+            hint=f"Free some space, check the permissions, or {elsewhere(path)}.",
         ) from error
 
 
