@@ -138,6 +138,15 @@ def test_a_training_has_curves_and_the_same_run_the_same_page(tmp_path: Path, ph
     assert len(paths[0].split("L")) == 3
 
 
+def test_one_epoch_is_no_curve(tmp_path: Path, photos: Path) -> None:
+    learner = probe(photos, "fine-tune", epochs=1)
+    page = Page(learner.report(tmp_path / "page.html", **FAST))
+    assert "training" in page.sections
+    assert "Loss by epoch" not in page.texts["training"]
+    assert "closed form" not in page.texts["training"]
+    assert f"{learner.history[0]['loss']:.4g}" in page.texts["training"]
+
+
 def test_what_is_measured_again_is_what_was_recorded(tmp_path: Path, photos: Path) -> None:
     learner = zoo.load(probe(photos).save(tmp_path / "run"))
     told: list[str] = []

@@ -27,8 +27,8 @@ _SHARE: Final = Axis(0, 1, tuple((i / 5, f"{i / 5:.1f}") for i in range(6)))
 
 
 def training(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Losses and learning rate by epoch; none for closed forms."""
-    if not history:
+    """Losses and learning rate by epoch; none for closed forms, nor for a single epoch, which is no curve."""
+    if len(history) < 2:
         return []
     epochs = [float(i) if epoch is None else epoch for i, epoch in enumerate(_column(history, "epoch"))]
     x = linear(epochs, "epoch")

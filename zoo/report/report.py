@@ -133,7 +133,7 @@ def _values(record: Mapping[str, Any], history: list[dict[str, Any]], task: Task
         "evaluation": evaluation,
         "regression": task.kind == REGRESSION,
         "training": training,
-        "closed": "" if training else _closed(strategy),
+        "closed": "" if history else _closed(strategy),
         "history": tables.history(history),
         "per_class": tables.per_class(evaluation, task),
         "confusion": tables.confusion(evaluation, task),
@@ -165,7 +165,7 @@ def _values(record: Mapping[str, Any], history: list[dict[str, Any]], task: Task
 def _there(name: str, values: Mapping[str, Any]) -> bool:
     key = {"classes": "per_class", "occlusion": "occlusions", "probabilities": "reliability"}.get(name, name)
     if name == "training":
-        return bool(values["training"] or values["closed"])
+        return bool(values["history"]["rows"] or values["closed"])
     if name in ("summary", "reproduce"):
         return True
     return values[key] is not None if name == "mistakes" else bool(values[key])
