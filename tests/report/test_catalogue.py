@@ -179,6 +179,12 @@ def test_it_is_readable_in_light_and_dark(page: Path, browser: Chromium, dark: b
     assert browser.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 1440, 1600])
+def test_no_column_is_cut(page: Path, browser: Chromium, width: int) -> None:
+    browser.open(page, width=width)
+    assert browser.run("(b => b.scrollWidth - b.clientWidth)(document.querySelector('.tablebox'))") <= 0
+
+
 def test_it_can_be_used_by_keyboard(page: Path, browser: Chromium) -> None:
     browser.open(page)
     browser.press("Tab")
