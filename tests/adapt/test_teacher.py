@@ -18,7 +18,7 @@ from zoo.data.augment import augmented, parse
 from zoo.data.open import open_data
 from zoo.data.preprocess import reader
 from zoo.data.task import CLASSES, MULTI_LABEL, REGRESSION, Task
-from zoo.errors import IntegrityError, UsageError
+from zoo.errors import IntegrityError, NotFoundError, UsageError
 from zoo.models.accelerator import choose
 from zoo.models.network import Network
 from zoo.report.push import push
@@ -75,7 +75,9 @@ def test_the_licence_of_who_taught_stays(pictures, tmp_path: Path) -> None:
     assert "| taught by | tiny.nc, licence cc-by-nc-4.0 |" in card
     assert "taught by tiny.nc: the licence cc-by-nc-4.0 allows no commercial use" in card
     assert "taught by tiny.nc: " in " ".join(push(run, "me/tiny", dry_run=True).notes)
-    assert zoo.load(run, accelerator="cpu").publish("tiny.student").license == "cc-by-nc-4.0"
+    published = zoo.load(run, accelerator="cpu").publish("tiny.student")
+    assert published.license == "cc-by-nc-4.0"
+    assert (published.trained_on or "").endswith(", taught by tiny.nc")
     again = compose("distillation", teacher=run, epochs=1).fit(pictures)  # and is handed on
     assert again.record["resolved"]["taught_by"] == taught
     record = json.loads((run / "run.json").read_text())
@@ -83,6 +85,15 @@ def test_the_licence_of_who_taught_stays(pictures, tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(IntegrityError, match="taught_by"):
         zoo.load(run)
+
+
+@pytest.mark.parametrize("name", ["runs/nope", "runs/a/b"])
+def test_a_run_that_is_not_there_is_said_to_be_one(pictures, name: str) -> None:
+    with pytest.raises(NotFoundError, match=f"the teacher is not there: no run at {name}") as caught:
+        compose("distillation", teacher=name, epochs=1).fit(pictures)
+    assert "no plugin 'runs'" in (caught.value.why or "")
+    with pytest.raises(NotFoundError, match="nothere"):
+        compose("distillation", teacher="tiny/nothere", epochs=1).fit(pictures)
 
 
 def test_resolving_draws_no_random_numbers(pictures, tmp_path: Path) -> None:

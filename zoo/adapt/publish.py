@@ -44,14 +44,15 @@ def publish(
     source, registry = learner.source, learner.registry
     assert isinstance(source, NamedSource)
     tensors = published_tensors(learner)
-    taught = [one["license"] for one in (learner.record.get("resolved") or {}).get("taught_by", [])]
+    taught = (learner.record.get("resolved") or {}).get("taught_by", [])
     weights = Weights(
         name=name,
         backbone=source.spec.name,
         source="file:",
         default=registry.default_weights(source.spec) is None if default is None else default,
-        license=license or licenses.joint([source.weights.license if source.weights else None, *taught]),
-        trained_on=learner.record["data"]["name"],
+        license=license
+        or licenses.joint([source.weights.license if source.weights else None, *(one["license"] for one in taught)]),
+        trained_on=", ".join([learner.record["data"]["name"], *(f"taught by {one['name']}" for one in taught)]),
         num_classes=learner.task.outputs,
         options=learner.model.backbone.options,
         metrics={name: score for name, score in learner.evaluation.scores.items() if score is not None},

@@ -412,6 +412,7 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
         raise refusal(run)
     if isinstance(name, Path) or is_path(name):
         raise NotFoundError(f"no run at {name}", hint="Give a run's folder, or the name of a backbone.")
+    _expect_plugin(name, registry)
     try:
         spec, weights = registry.resolve(name)
     except NotFoundError as error:
@@ -423,6 +424,18 @@ def _of_name(name: str | Path, registry: Registry, placement: Placement, store: 
     if network.source_head is None:
         raise UsageError(f"{weights.name} has no classifier of its own, so it cannot teach classes")
     return _of_module(network, placement, store, name=weights.name, license=weights.license)
+
+
+def _expect_plugin(name: str, registry: Registry) -> None:
+    """Raise `NotFoundError` for a name like a relative path whose first part is no plugin's: a run was meant."""
+    first, slash, _ = name.partition("/")
+    plugins = {report.name.replace("_", "-") for report in registry.reports()}
+    if slash and first.replace("_", "-") not in plugins:
+        raise NotFoundError(
+            f"the teacher is not there: no run at {name}",
+            why=f"No folder {name} holds a run.json, and there is no plugin {first!r} whose backbone it could be.",
+            hint="Give the folder of a saved run, or a backbone with weights: ARCH.TAG.",
+        )
 
 
 def _of_learner(learner: Learner, name: str, store: FeatureStore) -> Teacher:
