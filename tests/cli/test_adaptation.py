@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_evaluate_says_which_rows_were_learned_from(cli: Any, photos: Path, tmp_
     assert same.code == 0, same.err
     assert f"note: {learned} of 24 rows were learned from: this figure is too good" in same.err
     shutil.copytree(photos, tmp_path / "divided" / "test")
+    assert f"note: {learned} of 24 rows" in cli("evaluate", "run", tmp_path / "divided").err
+    for path in (tmp_path / "divided" / "test").rglob("*.png"):
+        path.write_bytes(path.read_bytes() + b"other bytes")
     assert "learned from" not in cli("evaluate", "run", tmp_path / "divided").err
+    content = Path("run/learned.bin").read_bytes()
+    heads = [content[i : i + 8] for i in range(0, len(content), 8)]
+    assert len(heads) == learned
+    assert heads == sorted(heads)
+    pictures = (hashlib.sha256(path.read_bytes()).digest()[:8] for path in photos.rglob("*.png"))
+    assert set(heads) < set(pictures)
+    Path("run/learned.bin").write_bytes(content[:-1])
+    assert cli("evaluate", "run", photos).code == 5
+
+
+def test_a_run_that_does_not_say_what_it_learned_from_is_asked_for_its_data(cli: Any, photos: Path) -> None:
+    assert cli("fit", photos, "-b", "tiny", "-s", "linear-probe", "-w", "none", "-o", "run").code == 0
+    Path("run/learned.bin").unlink()
+    assert "of 24 rows were learned from" in cli("evaluate", "run", photos).err
     (photos / "red" / "00.png").unlink()
     assert "learned from" not in cli("evaluate", "run", photos).err

@@ -82,6 +82,7 @@ def test_done_is_nothing_to_do(cli, broken_off, photos: Path) -> None:
         (("digits",), "DATA: "),
         (("--labels-per-class", 3), "--labels-per-class: None there, 3 now"),
         (("--precision", "bf16"), "--precision: fp32 there, bf16 now"),
+        (("--no-embed",), "--no-embed: False there, True now"),
     ],
 )
 def test_what_is_given_must_agree(cli, broken_off, given: tuple[Any, ...], named: str) -> None:

@@ -99,6 +99,9 @@ def test_refusals_leave_nothing(photos_once: Any, tmp_path: Path, monkeypatch: p
         export(learner, tmp_path / "net")
     with pytest.raises(UsageError, match="no format"):
         export(learner, tmp_path / "net", "tflite")
+    for name in ("net.pb", "net.tflite", "net.pth"):
+        with pytest.raises(UsageError, match="names no format"):
+            export(learner, tmp_path / name)
     (tmp_path / "there.pt2").write_text("mine")
     with pytest.raises(UsageError, match="exists"):
         export(learner, tmp_path / "there.pt2")

@@ -86,9 +86,12 @@ def learned_from(learner: Learner, given: Any, judged: Split) -> int:
 
     Args:
         learner: fitted or loaded.
-        given: the data that is judged by; only if it is what the fit was given, can its rows be told apart.
+        given: the data that is judged by. Where the run does not say which samples it learned from, as one that was
+            pushed does not, rows are told apart only if this is what the fit was given.
         judged: the rows.
     """
+    if learner.fitted is not None and learner.fitted.learned is not None:
+        return learner.fitted.learned.count(judged)
     try:
         learned = set(find_again(learner, given).train.digests())
     except ZooError:  # other data

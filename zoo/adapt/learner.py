@@ -21,6 +21,7 @@ from zoo.adapt.fitting import solve
 from zoo.adapt.fitting import train as train_model
 from zoo.adapt.group import ALONE, Group, apart, join
 from zoo.adapt.inputs import Inputs
+from zoo.adapt.learned import Learned
 from zoo.adapt.randomness import deterministic, seeded
 from zoo.adapt.rows import Rows, gather
 from zoo.adapt.source import ModuleSource, Source, kind_of
@@ -58,6 +59,7 @@ class Fitted:
         evaluation: of the reported split.
         history: one dict per epoch; empty for closed forms.
         record: what `run.json` keeps about the data and the time spent.
+        learned: the samples it was learned from; None where nobody kept them.
     """
 
     model: Model
@@ -65,6 +67,7 @@ class Fitted:
     evaluation: Evaluation
     history: list[dict[str, Any]]
     record: dict[str, Any]
+    learned: Learned | None = None
 
 
 def _blaming(method: Callable[Concatenate[Learner, P], T]) -> Callable[Concatenate[Learner, P], T]:
@@ -241,7 +244,8 @@ class Learner:
         facts["seconds"]["total"] = time.perf_counter() - began
         self.notes = [*notes, *self.store.said()]
         self.run = run.path if run else None
-        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": described, **facts})
+        learned = Learned.of(rows.train.digests())
+        self.fitted = Fitted(model, rows.task, evaluation, history, {"data": described, **facts}, learned)
         if guard and self.leads:
             with apart():
                 guarded = self._guarded(evaluation, rows.report, outputs, rows.train, False, progress)

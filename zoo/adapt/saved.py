@@ -21,6 +21,7 @@ from zoo.adapt.describe import describe
 from zoo.adapt.evaluation import Evaluation
 from zoo.adapt.heads import OWN, check_head
 from zoo.adapt.hub_run import fetch_run, is_on_hub
+from zoo.adapt.learned import read_learned
 from zoo.adapt.learner import Fitted, Learner
 from zoo.adapt.record import ASSETS, RUN, preprocessing_of, read_history, read_record
 from zoo.adapt.source import ModuleSource, NamedSource
@@ -72,6 +73,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
             write_tensors(run / _TENSORS, tensors)
             _write_assets(run, learner)
             write_history(run, learner.history)
+            _write_learned(learner, run)
             write_atomically(run / "README.md", model_card(record).encode())
             write_record(run, record)  # last: from now on it is done
         return _noted(learner, run, embed)
@@ -83,6 +85,7 @@ def save(learner: Learner, run: Path, *, embed: bool = True) -> Path:
             write_tensors(part / _TENSORS, tensors)
             _write_assets(part, learner)
             write_history(part, learner.history)
+            _write_learned(learner, part)
             write_atomically(part / "README.md", model_card(record).encode())
             write_record(part, record)
             os.rename(part, run)
@@ -116,6 +119,11 @@ def read_assets(run: Path, record: Mapping[str, Any]) -> dict[str, bytes]:
             raise IntegrityError(f"{path} is missing", hint="The run was changed; restore it, or fit again.")
         found[name] = read_proved(path, sha256)
     return found
+
+
+def _write_learned(learner: Learner, run: Path) -> None:
+    if learner.fitted is not None and learner.fitted.learned is not None:
+        learner.fitted.learned.write(run)
 
 
 def _noted(learner: Learner, run: Path, embed: bool) -> Path:
@@ -214,6 +222,7 @@ def load(
             "resolved": composition["strategy"].get("resolved", {}),
             "trainable_params": record.get("trainable_params"),
         },
+        learned=read_learned(run),
     )
     learner.model.low_rank |= changes
     learner.notes = list(record["notes"])
@@ -411,19 +420,27 @@ def _source_tensors(source: NamedSource | ModuleSource, composition: Mapping[str
     return network.state_dict()
 
 
-def _deltas(learner: Learner, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def check_deltas(learner: Learner) -> None:
+    """Raise `UsageError` for a learner, fitted or not, that cannot be saved with `embed=False`."""
     source = learner.source
     if not isinstance(source, NamedSource) or source.weights is None:
-        raise UsageError("embed=False needs source weights to differ from", hint="Save with embed=True.")
-    name = source.weights.name
-    fitted_on = dataclasses.replace(source.weights, sha256=learner.model.backbone.weights_id)
+        raise UsageError(
+            "embed=False (--no-embed) needs source weights to differ from", hint="Save every tensor, as is the default."
+        )
+    name, fitted_on = source.weights.name, source.weights
+    if learner.fitted is not None:
+        fitted_on = dataclasses.replace(fitted_on, sha256=learner.model.backbone.weights_id)
     if not any(one.name == name and _agree(one, fitted_on) for one in learner.registry.weights_of(source.spec)):
         raise UsageError(
-            f"embed=False needs source weights that a registry has, and none has these {name}",
+            f"embed=False (--no-embed) needs source weights that a registry has, and none has these {name}",
             why="Whoever loads the run has to find them by name.",
-            hint="Register the file (zoo register), or save with embed=True.",
+            hint="Register the file (zoo register), or save every tensor, as is the default.",
         )
-    return differences(tensors, source.network().state_dict(), learner.model.low_rank)
+
+
+def _deltas(learner: Learner, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    check_deltas(learner)
+    return differences(tensors, learner.source.network().state_dict(), learner.model.low_rank)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

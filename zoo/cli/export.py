@@ -21,7 +21,7 @@ from zoo.settings import Settings
     "-f",
     "--format",
     type=click.Choice(["onnx", "torch", "timm"]),
-    help="Default: by the ending of OUT: .onnx, .pt2, else timm.",
+    help="Default: by the ending of OUT: .onnx, .pt2, none = timm.",
 )
 @modes
 @click.pass_obj
@@ -39,6 +39,7 @@ def export_verb(settings: Settings, run: str | Path, path: Path, format: str | N
             f"{done.path} ({done.format}): outputs differ by {done.difference:.1e} at most, {done.parity:.1e} of the "
             f"largest where that is above 1; preprocessing and classes in {done.sidecar}"
         ),
+        names=[str(done.path)],
     )
 
 
@@ -70,4 +71,4 @@ def push_verb(settings: Settings, run: Path, repo: str, public: bool, out: Outpu
         if done.revision is not None:
             console.print(f"{done.url} ({whose}), revision {done.revision}")
 
-    out.data(asdict(done), draw)
+    out.data(asdict(done), draw, names=[done.url])

@@ -33,6 +33,7 @@ _FILE: Final = {"image": "PICTURE", "audio": "RECORDING", "text": "TEXT", "table
 @click.option("-s", "--strategy", metavar="NAME", help="See `zoo strategies`.")
 @click.option("-w", "--weights", metavar="NAME", help="A tag, arch.tag, a path, or none for random weights.")
 @fitting
+@click.option("--no-embed", is_flag=True, help="Save only what differs from the source weights, with their sha256.")
 @modes
 @click.pass_context
 def fit_verb(ctx: click.Context, resume: bool, out: Output, **given: Any) -> None:
@@ -228,6 +229,7 @@ def _fit(
     guard: bool | None,
     publish: bool,
     again: str | None,
+    no_embed: bool = False,
 ) -> tuple[Learner, Path]:
     """Resolve every name, fit, and save. What fails before something was learned leaves nothing on disk.
 
@@ -238,7 +240,7 @@ def _fit(
     run = run or free_run(found.name, spec.name)
     from zoo.adapt.compose import compose
     from zoo.adapt.group import started
-    from zoo.adapt.saved import check_place
+    from zoo.adapt.saved import check_deltas, check_place
 
     if (anew or not run.exists()) and started()[0] == 0:
         check_place(run)
@@ -255,6 +257,9 @@ def _fit(
         registry=registry,
         **options,
     )
+    if no_embed:
+        check_deltas(learner)
+        learner.call["no_embed"] = True
     learner.again = again
     kept = {"registry": registry.settings.registry, "plugins_dir": registry.settings.plugins_dir}
     learner.call |= {name: os.path.abspath(path) for name, path in kept.items() if path is not None}
@@ -280,7 +285,7 @@ def _fit(
             progress=told,
         )
     if learner.run is not None:  # else it was done already
-        learner.save(run)
+        learner.save(run, embed=not no_embed)
     return learner, run
 
 
@@ -314,4 +319,4 @@ def finish(learner: Learner, run: Path, out: Output, **more: Any) -> None:
                 f"published as {facts['published']}; next: zoo fit DATA -b {facts['published']} -s linear-probe"
             )
 
-    out.data(facts, draw)
+    out.data(facts, draw, names=[facts.get("published", facts["run"])])

@@ -40,7 +40,7 @@ class Output:
 
     Args:
         json: data as one JSON document; errors too.
-        quiet: no notes and no progress.
+        quiet: no notes and no progress; what was made is named, not told of.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
@@ -53,10 +53,20 @@ class Output:
         """One line of data for a person."""
         click.echo(text if self.json else visible(text), file=self.stream)
 
-    def data(self, value: Any, show: Callable[[Console], None]) -> None:
-        """Print `value` as JSON, or let `show` draw it for a person."""
+    def data(self, value: Any, show: Callable[[Console], None], *, names: Iterable[str] | None = None) -> None:
+        """Print `value` as JSON, or let `show` draw it for a person.
+
+        Args:
+            value: for JSON.
+            show: draws on a console.
+            names: of what was made, for a verb that tells of it in sentences; with `-q` they are printed instead, one
+                a line, so that a script can go on with them.
+        """
         if self.json:
             self.echo(_as_json(value))
+        elif self.quiet and names is not None:
+            for name in names:
+                self.echo(name)
         else:
             show(self.console())
 
@@ -137,11 +147,19 @@ class Output:
     def progress(self, *, bytes: bool = False) -> Iterator[Callable[[str, int, int], None] | None]:
         """Bars with rate and time left on stderr: `with out.progress() as told: ...told("features", 3, 10)`.
 
+        Without a terminal, and without `--json`, a line now and then instead.
+
         Args:
             bytes: whether what is counted are bytes.
         """
-        if self.quiet or not sys.stderr.isatty():
+        terminal = sys.stderr.isatty()
+        if self.quiet or (self.json and not terminal):
             yield None
+            return
+        if not terminal:
+            from zoo.cli.lines import Lines
+
+            yield Lines(self.note, bytes=bytes)
             return
         from zoo.cli.bars import bars
 
@@ -193,7 +211,9 @@ def modes(function: Callable[..., Any]) -> Callable[..., Any]:
         with redirect_stdout(sys.stderr):
             return function(*args, out=out, **kwargs)
 
-    wrapped = click.option("-q", "--quiet", is_flag=True, help="No notes, no progress.")(wrapped)
+    wrapped = click.option(
+        "-q", "--quiet", is_flag=True, help="No notes, no progress; only the name of what was made."
+    )(wrapped)
     return click.option("--json", is_flag=True, help="One JSON document on stdout.")(wrapped)
 
 

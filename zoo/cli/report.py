@@ -61,7 +61,11 @@ def report_verb(
         )
     out.notes(learner.store.said())
     out.notes(f"left out: {name}: {why}" for name, why in facts["left_out"].items())
-    out.data({"run": str(run), **facts}, lambda console: console.print(f"{facts['path']}: {size(facts['bytes'])}"))
+    out.data(
+        {"run": str(run), **facts},
+        lambda console: console.print(f"{facts['path']}: {size(facts['bytes'])}"),
+        names=[facts["path"]],
+    )
 
 
 @click.command("catalog", short_help="Write all backbones as one page to search.")
@@ -80,4 +84,5 @@ def catalog_verb(settings: Settings, path: Path, out: Output) -> None:
     out.data(
         facts,
         lambda console: console.print(f"{facts['path']}: {facts['backbones']:,} backbones, {size(facts['bytes'])}"),
+        names=[facts["path"]],
     )

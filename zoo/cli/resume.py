@@ -71,7 +71,8 @@ class Begun:
         names = ("data", "backbone", "strategy", "weights", "options", "tap", "seed", "precision", "in_chans", "val")
         more = ("labels_per_class", "target", "ignore_target_labels", "skip_bad", "guard", "batch_size")
         columns = ("label", "group_by")
-        return {**{name: call.get(name) for name in (*names, *more, *columns)}, "device": call.get("accelerator")}
+        found = {name: call.get(name) for name in (*names, *more, *columns)}
+        return {**found, "device": call.get("accelerator"), "no_embed": bool(call.get("no_embed"))}
 
     def differences(self, given: Mapping[str, Any], registry: Registry) -> list[str]:
         """What of `given` is not what it was begun with: "--seed: 3 there, 4 now"."""
@@ -90,6 +91,8 @@ class Begun:
             elif name == "batch_size":
                 there = options.get("batch_size", there)
                 now = None if value == "auto" and "batch_size" not in options else value
+            elif name == "no_embed":
+                there = bool(there)
             elif name in ("data", "val", "target"):
                 now = words.place(value)
             elif name == "strategy":

@@ -78,7 +78,7 @@ def new_plugin_verb(settings: Settings, name: str, kind: str, out: Output) -> No
     }
     fit = Template(SHOWN[kind][1]).substitute(plugin=names.plugin)
     lines = (f"Wrote {name}. Try:", f"  pip install -e ./{name}", f"  {fit}", f"  python -m pytest {name}")
-    out.data(facts, lambda console: console.print("\n".join(lines)))
+    out.data(facts, lambda console: console.print("\n".join(lines)), names=[facts["path"]])
 
 
 def check_name(name: str, registry: Registry) -> Names:

@@ -46,7 +46,6 @@ def evaluate_verb(
     registry = open_registry(settings, out)
     from zoo.adapt.again import learned_from
     from zoo.adapt.saved import load
-    from zoo.data.dataset import TEST, VAL
 
     learner = load(run, accelerator=device, registry=registry)
     opened = learner.open(data, label=label, skip_bad=skip_bad, group_by=group_by)
@@ -54,7 +53,7 @@ def evaluate_verb(
     with out.progress() as told:
         evaluation = learner.evaluate(opened, guard, train=train, scratch=scratch, progress=told)
     held = opened.held_out
-    if held.name not in (VAL, TEST) and (learned := learned_from(learner, data, held)):
+    if learned := learned_from(learner, data, held):
         out.note(f"note: {learned} of {len(held)} rows were learned from: this figure is too good")
     out.notes([*learner.seen, *learner.store.said()])
     out.data({"run": str(run), **evaluation.as_json()}, lambda console: console.print(str(evaluation)))

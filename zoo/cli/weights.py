@@ -62,7 +62,11 @@ def register_verb(
         said.append(f"{added.name} has no licence yet; say it with --license, and --replace")
     out.notes(said)
     facts = plain(added)
-    out.data(facts, lambda console: console.print(f"{added.name} is registered; try: zoo show {added.name}"))
+    out.data(
+        facts,
+        lambda console: console.print(f"{added.name} is registered; try: zoo show {added.name}"),
+        names=[added.name],
+    )
 
 
 @click.command("pull", short_help="Bring verified weights to this disk.")
@@ -124,7 +128,7 @@ def pull_verb(
         for row in rows:
             row["path"] = str(paths[row["name"]])
         out.note(f"note: on the other machine: zoo cache add {folder.name}")
-    out.data(rows, lambda console: _draw_pulled(console, rows))
+    out.data(rows, lambda console: _draw_pulled(console, rows), names=[row["path"] for row in rows])
 
 
 def _draw_pulled(console: Any, rows: list[dict[str, Any]]) -> None:
@@ -182,4 +186,8 @@ def convert_verb(settings: Settings, file: Path, target: Path, out: Output) -> N
         raise UsageError(f"{target} does not end in .safetensors", hint=f"Write {target.with_suffix('.safetensors')}.")
     convert(file, target)
     facts = {"source": str(file), "path": str(target), "sha256": hash_file(target), "bytes": target.stat().st_size}
-    out.data(facts, lambda console: console.print(f"{target}: next, zoo register {target} --backbone ARCH --name ..."))
+    out.data(
+        facts,
+        lambda console: console.print(f"{target}: next, zoo register {target} --backbone ARCH --name ..."),
+        names=[str(target)],
+    )

@@ -67,16 +67,16 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
         learner: fitted or loaded.
         path: what is written; it must not exist. A folder for timm.
         format: "onnx" (needs the packages onnx, onnxscript and onnxruntime), "torch" (torch.export, .pt2) or "timm";
-            None = by the path's ending: .onnx, .pt2, else timm.
+            None = by the path's ending: .onnx, .pt2, or none for timm.
 
     Raises:
-        UsageError: the path or its sidecar exists, the composition cannot be written in this format, or a package is
-            absent.
+        UsageError: no format has this ending, the path or its sidecar exists, the composition cannot be written in this
+            format, or a package is absent.
         DiskError: it cannot be written there.
         TrainingError: the written network answers otherwise than the learner; nothing is left behind.
     """
     path = Path(path)
-    format = format or {".onnx": "onnx", ".pt2": "torch"}.get(path.suffix, "timm")
+    format = format or _format_of(path)
     writers: dict[str, Callable[[Learner, nn.Module, Path], Callable[..., Tensor]]] = {
         "onnx": _write_onnx,
         "torch": _write_torch,
@@ -113,6 +113,16 @@ def export(learner: Learner, path: str | Path, format: str | None = None) -> Exp
             os.replace(sidecar, beside)
         os.replace(part, path)
     return Exported(path, format, parity, difference, beside)
+
+
+def _format_of(path: Path) -> str:
+    known = {".onnx": "onnx", ".pt2": "torch", "": "timm"}
+    if path.suffix.lower() not in known:
+        raise UsageError(
+            f"the ending {path.suffix!r} of {path} names no format",
+            hint="Write .onnx, .pt2, or no ending for a folder of timm's; or say which: onnx, torch or timm (-f).",
+        )
+    return known[path.suffix.lower()]
 
 
 def plain(learner: Learner) -> nn.Module:
@@ -206,6 +216,7 @@ def _facts(learner: Learner) -> dict[str, Any]:
         "backbone": learner.source.name,
         "weights": weights.name if weights else None,
         "license_of_weights": weights.license if weights else None,
+        "taught_by": (learner.record.get("resolved") or {}).get("taught_by", []),
     }
 
 
