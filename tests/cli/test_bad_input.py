@@ -432,6 +432,9 @@ class TestRecords:
         assert said.code == 0, said.err
         assert "new category 'new'" in said.err
         assert said.out.startswith(f"{file}, row 2: ")
+        file.write_text("age,risk,job\n30,a,x\n")  # the target is no column that is not known
+        said = cli("predict", "rows", file)
+        assert (said.code, "risk" in said.err) == (0, False)
 
 
 class TestUse:

@@ -127,6 +127,7 @@ def _read(source: Any, wanted: Wanted) -> Rows:
 
 def has_columns(source: Any) -> bool:
     """Whether the source is one of columns; of a name that nothing bears, nobody knows."""
+    source = _alone(source)
     if isinstance(source, (str, os.PathLike)):
         path = expanded(source)
         return is_records(path) or not (path.exists() or builtin.is_builtin(str(source)))
@@ -144,6 +145,7 @@ def has_column(source: Any, name: str) -> bool:
     """Whether `open_data(source, group_by=name)` finds its column."""
     if not has_columns(source):
         return _is_grouped(source)
+    source = _alone(source)
     if isinstance(source, (str, os.PathLike)):
         file = expanded(source)
         found = column_names(file) if file.is_file() else []
@@ -155,6 +157,11 @@ def has_column(source: Any, name: str) -> bool:
         table = source[0] if isinstance(source, tuple) and not _are_rows(source) else source
         found = frame_columns(table) if is_frame(table) else list(table if _is_row(table) else table[0])
     return name.strip().lower() in [str(one).strip().lower() for one in found]
+
+
+def _alone(source: Any) -> Any:
+    """The one file of records in a list of nothing else; or the source itself."""
+    return source[0] if isinstance(source, list) and len(source) == 1 and _record_files(source) else source
 
 
 def _is_grouped(source: Any) -> bool:
