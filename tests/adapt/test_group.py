@@ -222,7 +222,7 @@ assert not set(ranks[0][0]) & set(ranks[1][0])
 assert len(ranks[0][0] + ranks[1][0]) == len(set(ranks[0][0] + ranks[1][0])) == 75  # 60 for the probe, 15 reported
 assert ranks[0][1] and not ranks[1][1], ranks[1][1]
 assert sorted(path.name for path in (here / "watched").iterdir()) == [
-    "README.md", "checkpoints", "history.jsonl", "model.safetensors", "run.json"]
+    "README.md", "checkpoints", "history.jsonl", "learned.bin", "model.safetensors", "run.json"]
 assert json.loads((here / "watched" / "run.json").read_text())["processes"] == 2
 
 # A loss that is not finite stops all of them, and the rows are those of the whole batch.

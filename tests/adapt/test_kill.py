@@ -100,7 +100,8 @@ for at in points:
     assert [json.loads(line)["loss"] for line in lines] == history, at
     assert json.loads((run / "run.json").read_text())["state"] == "done", at
     left = sorted(path.name for path in run.iterdir())
-    assert left == ["README.md", "checkpoints", "history.jsonl", "model.safetensors", "run.json"], (at, left)
+    files = ["README.md", "checkpoints", "history.jsonl", "learned.bin", "model.safetensors", "run.json"]
+    assert left == files, (at, left)
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert len(left) == 2 and all(name.startswith("step-") for name in left), (at, left)
 print(json.dumps({"deaths": deaths, "resumed": resumed, "events": total}))

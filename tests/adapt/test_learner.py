@@ -54,6 +54,7 @@ class TestEveryStrategy:
         assert sorted(path.name for path in saved.iterdir()) == [
             "README.md",
             "history.jsonl",
+            "learned.bin",
             "model.safetensors",
             "run.json",
         ]
