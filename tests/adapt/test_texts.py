@@ -301,3 +301,28 @@ def test_the_bytes_of_a_text_need_no_package(tiny_plugin: str, tmp_path: Path) -
     assert learner.evaluation.n == 16
     again = zoo.load(learner.save(tmp_path / "run"))
     assert (again.predict(reviews()) == learner.predict(reviews())).all()
+
+
+def test_texts_of_one_length_are_computed_together(bert: Path) -> None:
+    """Longest first, whatever their order in the data; each row gets its own features all the same."""
+    from zoo.adapt.extract import chosen_batch
+    from zoo.adapt.features import FeatureStore
+    from zoo.models.accelerator import choose
+
+    network, placement = zoo.load_backbone("bert_tiny"), choose("cpu", "fp32")
+    split = reviews(30).splits["train"]
+    lengths: list[int] = []
+    inner = network.get_submodule("encoder.embeddings")
+    handle = inner.register_forward_pre_hook(
+        lambda _, args, named: lengths.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    found = FeatureStore().features(network, split, placement, batch_size=4)
+    handle.remove()
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(set(lengths)) > 1
+    read = network.reader()
+    for row in range(len(split)):
+        one = tuple(part[None] for part in read(split.raw(row)))
+        with torch.no_grad():
+            torch.testing.assert_close(found[row : row + 1], network.features(one), rtol=0, atol=1e-5)
+    assert chosen_batch(network, placement) == min(512, 4 * 3 * 224 * 224 // (32 * 128 // 4))

@@ -25,6 +25,8 @@ CPU_BATCH: Final = 4 * 3 * 224 * 224
 ACCELERATOR_BATCH: Final = 128 * 3 * 224 * 224
 #: Rows of one forward pass, at most.
 MOST: Final = 512
+#: The usual text has this part of the tokens that the network takes, and what none of a batch has is not computed.
+USUAL: Final = 1 / 4
 
 
 def extract(
@@ -74,9 +76,11 @@ def filled(x: Any, rows: int) -> Any:
 
 
 def chosen_batch(network: Network, placement: Placement) -> int:
-    """Rows of one forward pass of samples of the network's input size."""
+    """Rows of one forward pass of samples of the network's input size; ids count as the vectors that they become."""
     preprocessing = network.preprocessing
     size = math.prod(preprocessing.input_size) if preprocessing and preprocessing.input_size else 1
+    if network.spec is not None and getattr(network.reader(), "embeds", False):
+        size = math.ceil(size * network.spec.num_features * USUAL)
     budget = CPU_BATCH if placement.device.type == "cpu" else ACCELERATOR_BATCH
     return max(1, min(MOST, budget // max(1, size)))
 

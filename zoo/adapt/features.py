@@ -190,6 +190,8 @@ class FeatureStore:
             for i in np.flatnonzero(missing).tolist():
                 first.setdefault(digests[i], i)
             rows = split.subset(sorted(first.values()))
+            if (order := getattr(network.reader(), "order", None)) is not None:
+                rows = rows.subset(order(rows))
             self._compute(space, network, rows, placement, batch_size, workers, keep, progress, group, padded)
             places = space.table.locate(digests)
         result = space.table.gather(places, self.settings.features if self.settings else None)

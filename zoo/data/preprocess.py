@@ -65,7 +65,8 @@ class Readers:
 
     A factory whose readers must see rows first, before they can read any, also has
     `fit(preprocessing, split) -> (preprocessing, notes)`: see `fit_reader`. A reader may have
-    `check(split) -> notes`: see `check_rows`.
+    `check(split) -> notes` (see `check_rows`), and `order(split) -> positions`, by which samples of like size come
+    together where their order does not matter.
     """
 
     def __init__(self) -> None:

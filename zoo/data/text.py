@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -69,6 +69,8 @@ class TextReader:
     preprocessing: Preprocessing
     assets: Assets = field(repr=False, compare=False)
     shorter: int | None = None
+    #: What it gives are ids, each of which becomes a vector.
+    embeds: ClassVar[bool] = True
     _tokenize: Callable[[str], Tokens] = field(init=False, repr=False, compare=False)
     _pad: int = field(init=False, repr=False)
 
@@ -134,6 +136,10 @@ class TextReader:
         """A batch of texts of different lengths, for who records or compares a network."""
         read = [self(" ".join(["a text of some words"] * (1 + row % 5))) for row in range(rows)]
         return tuple(torch.stack(part) for part in zip(*read, strict=True))
+
+    def order(self, split: Split) -> list[int]:
+        """Positions of a split, longest texts first: those of a batch are then of one length, and padded by little."""
+        return sorted(range(len(split)), key=lambda index: -len(split.raw(index)))
 
     def check(self, split: Split) -> list[str]:
         """What a person should know of texts before they are read: how many are cut, and of how many nothing is left.
