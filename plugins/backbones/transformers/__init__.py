@@ -54,7 +54,7 @@ def zoo_backbones() -> Iterator[zoo.Backbone]:
                 "embeddings": ("encoder.embeddings",),
                 **{f"layer{i + 1}": (f"{inner}.{i}",) for i in range(layers)},
             },
-            requires=("transformers>=4.48", "tokenizers>=0.21"),
+            requires=("transformers>=4.57", "tokenizers>=0.22"),
             summary=summary,
             paper=_PAPERS[_PAPER[name]],
             translate="zoo_plugins.backbones.transformers.network:translate",
