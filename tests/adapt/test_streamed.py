@@ -112,6 +112,15 @@ def test_a_sample_chooses_the_penalty_and_all_rows_are_solved(views: int) -> Non
 
 
 @pytest.mark.usefixtures("large")
+def test_rows_that_a_plane_divides_are_not_left_without_a_penalty() -> None:
+    x, y = np.random.default_rng(0).normal(size=(900, 9)).astype("f4"), np.arange(900) % 2
+    x[:, 1] += 40 * y
+    found = solve(torch.from_numpy(x), y, _task(2))
+    assert found.regularizer == ridge.PATH[0]
+    assert (_apply(found.head, x).argmax(dim=1).numpy() == y).all()
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("eigen", [0, 4096])
 def test_more_features_than_the_sample_has_rows(eigen: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "SAMPLE", 1200)

@@ -4,9 +4,10 @@ Regression: one pass for the Gram matrix (D, D), whose spectrum gives every ridg
 leave-one-out errors of the whole path.
 
 Classes and labels: one pass for mean and scale. A seeded, stratified sample of the rows, solved in memory, gives the
-regulariser and the start: the sample's is taken for as strong a penalty in all (lambda N, scikit-learn's 1 / C).
-Samples that are larger and larger, read from where all rows lie, bring the start nearer at a small part of the price;
-Newton's method (`zoo.adapt.newton`) then goes to the optimum of all rows in some passes more.
+regulariser and the start: the sample's is taken for as strong a penalty in all (lambda N, scikit-learn's 1 / C), but no
+weaker than the weakest that is tried. Samples that are larger and larger, read from where all rows lie, bring the start
+nearer at a small part of the price; Newton's method (`zoo.adapt.newton`) then goes to the optimum of all rows in some
+passes more.
 """
 
 from __future__ import annotations
@@ -138,7 +139,9 @@ def solve_logistic(
         validation = hold_out(spectrum, columns, weights, softmax=labels.softmax, seed=seed, views=views, groups=kept)
         assert validation is not None  # so large a sample has two rows of some class
         found, solutions = choose_regularizer(validation, finish=False)
-        regularizer, start = found * len(first) / len(whole), solutions.mean(dim=1, keepdim=True)
+        # Never weaker than the weakest that is tried: rows that a plane divides would ask for none at all.
+        regularizer = max(found * len(first) / len(whole), ridge.PATH[0])
+        start = solutions.mean(dim=1, keepdim=True)
         del validation, solutions
     problem = logistic.Problem(spectrum, columns, normalised(weights[:, None]), labels.softmax)
     start = logistic.solve(problem, regularizer * len(whole) / len(first), start, rough=logistic.ROUGH)
