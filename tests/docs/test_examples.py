@@ -18,7 +18,7 @@ from zoo.catalog import hookspecs, ledger
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Run from top to bottom elsewhere.
-WHOLE = ("tutorial", "ants-and-bees", "chest-xrays", "digits", "credit-risk")
+WHOLE = ("tutorial", *(page.stem for page in (ROOT / "docs" / "recipes").glob("*.md")))
 
 
 def _blocks(page: Path, language: str) -> list[str]:
