@@ -70,7 +70,7 @@ def _without_range(image: Image.Image) -> str:
     if image.mode != "I":
         return ""
     deep = 32 in (getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) or ())
-    low, high = image.getextrema()
+    low, high = np.asarray(image).min(), np.asarray(image).max()
     return "32-bit grey pixels" if deep or low < 0 or high > 65535 else ""
 
 
