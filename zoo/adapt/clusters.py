@@ -56,10 +56,10 @@ def bootstrap(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 
     """
     sums, sizes = totals(values, groups)
     generator, n = np.random.default_rng(seed), len(sums)
-    kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    kinds, counts = np.unique(sums + 1j * sizes, return_counts=True)  # pairs, sorted far faster than rows of two
     if len(kinds) <= _KINDS:  # groups that are alike are drawn together: the same law, far cheaper
         drawn = generator.multinomial(n, counts / counts.sum(), size=RESAMPLES)
-        means = (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
+        means = (drawn @ kinds.real) / (drawn @ kinds.imag)
     else:
         means = np.empty(RESAMPLES)
         for i in range(RESAMPLES):
