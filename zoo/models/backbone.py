@@ -57,7 +57,8 @@ def load_backbone(
     placement = accelerators.choose(accelerator)
     settings = registry.settings if registry is not None else Settings()
     spec, chosen = _resolve(name, weights, registry)
-    Builder(spec, chosen, seed)  # a package that it lacks is said before anything is pulled
+    with _registry(registry).blaming(spec.plugin):
+        Builder(spec, chosen, seed)  # a package that it lacks is said before anything is pulled
     pulled = pull(chosen, settings=settings, registry=registry, progress=progress) if chosen is not None else None
     if chosen is not None and pulled is not None and not pulled.cached:
         for text in notes_of(chosen, pulled, place(settings)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torchvision
 from torchvision.models import get_model_weights
-from zoo_plugins.backbones import alexnet, cifar_resnet, resnet, source_cnn, vgg
+from zoo_plugins.backbones import alexnet, cifar_resnet, resnet, source_cnn, transformers, vgg
 from zoo_plugins.backbones.timm import catalogue
 
 import zoo
@@ -18,13 +18,33 @@ from zoo.catalog import ledger
 SPECS = {
     spec.name: spec for plugin in (alexnet, cifar_resnet, resnet, source_cnn, vgg) for spec in plugin.zoo_backbones()
 }
+TEXTS = {spec.name for spec in transformers.zoo_backbones()}
 TIMM = {weights.name: weights for weights in catalogue.read().weights()}
 
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, zoo.Weights]:
-    path = Path(__file__).parents[3] / "registry.toml"
-    return dict(ledger.read(path, "shipped").weights)
+    """Weights of backbones for pictures."""
+    return {name: weights for name, weights in everything().items() if weights.backbone not in TEXTS}
+
+
+def everything() -> dict[str, zoo.Weights]:
+    return dict(ledger.read(Path(__file__).parents[3] / "registry.toml", "shipped").weights)
+
+
+def test_every_entry_for_texts_is_pinned_with_its_tokenizer() -> None:
+    found = [weights for weights in everything().values() if weights.backbone in TEXTS]
+    assert len(found) >= 1
+    for weights in found:
+        assert weights.default
+        assert weights.license == "apache-2.0"
+        assert weights.preprocessing.kind == "text"
+        assert re.fullmatch(r"hf://[^@]+@[0-9a-f]{40}/model\.safetensors", weights.source)
+        assert weights.sha256 is not None
+        (tokenizer,) = weights.files
+        assert tokenizer["role"] == "tokenizer"
+        assert re.fullmatch(r"[0-9a-f]{64}", tokenizer["sha256"])
+        assert tokenizer["source"].rpartition("/")[0] == weights.source.rpartition("/")[0]
 
 
 def test_every_entry_is_for_a_curated_backbone_and_complete(shipped: dict[str, zoo.Weights]) -> None:
